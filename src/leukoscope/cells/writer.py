@@ -1,0 +1,145 @@
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import pandas as pd
+
+from leukoscope.cells.cellset import TABLE_COLUMNS, CellSetInfo
+from leukoscope.cells.intensity import Intensity
+from leukoscope.common.files import write_json
+
+
+def cell_id(pixels: np.ndarray, source: str, index: int = 0) -> str:
+    """``<content hash>:<path relative to the source>#<index within the file>`` of one cell ``(C, H, W)``."""
+    digest = hashlib.blake2b(repr((pixels.shape, pixels.dtype.str)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return f"{digest.hexdigest()}:{source}#{index}"
+
+
+class CellSetWriter:
+    """Streams cells into a folder with flat memory: pixels go to disk, a histogram is kept for the statistics.
+
+    Write into a folder from :func:`leukoscope.common.files.whole_folder`, so that a killed run leaves nothing whole.
+    """
+
+    def __init__(self, folder: Path, *, channels: Sequence[str], height: int, width: int, dtype: np.dtype[Any]) -> None:
+        self.folder = folder
+        self.channels = tuple(channels)
+        self.shape = (len(self.channels), height, width)
+        self.dtype = np.dtype(dtype)
+        self.count = 0
+        self._rows: list[Mapping[str, Any]] = []
+        self._pixels = hashlib.sha256(repr((self.shape, self.dtype.str)).encode())
+        # Exact counts of every pixel value: statistics and percentiles come from these, without drift.
+        self._histogram = np.zeros((len(self.channels), np.iinfo(self.dtype).max + 1), np.int64)
+        self._file: BinaryIO = (folder / "images.npy").open("wb")
+        self._write_header()
+
+    def add(self, pixels: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append cells ``(n, C, H, W)`` of the writer's dtype and one mapping of table columns for each of them."""
+        if pixels.shape[1:] != self.shape or pixels.dtype != self.dtype or len(rows) != len(pixels):
+            raise ValueError(
+                f"expected {self.dtype} cells {self.shape} with a row each, got {pixels.dtype} {pixels.shape}"
+            )
+        data = np.ascontiguousarray(pixels).tobytes()
+        self._file.write(data)
+        self._pixels.update(data)
+        for channel in range(len(self.channels)):
+            self._histogram[channel] += np.bincount(pixels[:, channel].ravel(), minlength=self._histogram.shape[1])
+        self._rows.extend(rows)
+        self.count += len(pixels)
+
+    def finish(
+        self,
+        *,
+        packing: Mapping[str, Any],
+        bit_depth: int | None = None,
+        percentiles: tuple[float, float] | None = None,
+        pixel_size_um: float | None = None,
+    ) -> CellSetInfo:
+        """Write the table and ``cellset.json``.
+
+        ``bit_depth`` is what the camera used (12 bits in a 16-bit file); when None it is the fewest of 8, 10, 12, 14 or
+        16 bits that hold the brightest pixel. ``percentiles`` asks for the intensity rule ``percentile`` over the set.
+        """
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+        table = self._table()
+        table.to_parquet(self.folder / "cells.parquet", index=False)
+        bits = bit_depth or self._bits_used()
+        intensity = self._percentile(*percentiles) if percentiles else Intensity.of_bit_depth(bits, len(self.channels))
+        mean, std = self._statistics(intensity)
+        info = CellSetInfo(
+            count=self.count,
+            channels=self.channels,
+            height=self.shape[1],
+            width=self.shape[2],
+            dtype=self.dtype.name,
+            bit_depth=bits,
+            intensity=intensity,
+            pixel_size_um=pixel_size_um,
+            packing=dict(packing),
+            mean=mean,
+            std=std,
+            pixels_fingerprint=self._pixels.hexdigest(),
+            table_fingerprint=table_fingerprint(table),
+        )
+        write_json(self.folder / "cellset.json", info.model_dump(mode="json"))
+        return info
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _write_header(self) -> None:
+        """NumPy pads the header so that the count along the first axis can grow in place."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (self.count, *self.shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def _table(self) -> pd.DataFrame:
+        table = pd.DataFrame(self._rows, columns=None if self._rows else ["cell_id", "source"])
+        known = [name for name in TABLE_COLUMNS if name in table.columns and not table[name].isna().all()]
+        return table[known + [name for name in table.columns if name not in TABLE_COLUMNS]]
+
+    def _bits_used(self) -> int:
+        brightest = int(np.flatnonzero(self._histogram.any(axis=0)).max(initial=0))
+        return next(bits for bits in (8, 10, 12, 14, 16) if brightest < 2**bits)
+
+    def _percentile(self, low: float, high: float) -> Intensity:
+        share = np.cumsum(self._histogram, axis=1) / self._histogram.sum(axis=1, keepdims=True)
+        lows = [float(np.searchsorted(row, low / 100)) for row in share]
+        highs = [float(np.searchsorted(row, high / 100)) for row in share]
+        return Intensity(
+            rule="percentile",
+            low=tuple(lows),
+            high=tuple(max(top, bottom + 1) for bottom, top in zip(lows, highs, strict=True)),
+        )
+
+    def _statistics(self, intensity: Intensity) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the scaled intensities, from the exact histogram of pixel values."""
+        values = np.arange(self._histogram.shape[1], dtype=np.float64)
+        means, stds = [], []
+        for row, low, high in zip(self._histogram, intensity.low, intensity.high, strict=True):
+            scaled = np.clip((values - low) / (high - low), 0, 1)
+            mean = float(np.average(scaled, weights=row)) if row.any() else 0.0
+            spread = float(np.average((scaled - mean) ** 2, weights=row)) if row.any() else 0.0
+            means.append(mean)
+            stds.append(float(np.sqrt(spread)))
+        return tuple(means), tuple(stds)
+
+
+def table_fingerprint(table: pd.DataFrame) -> str:
+    """A fingerprint of the table's content, apart from that of the pixels."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()

@@ -1,0 +1,40 @@
+import os
+import sys
+
+import typer
+
+from leukoscope.common.errors import LeukoscopeError
+
+app = typer.Typer(
+    name="leukoscope",
+    help="Turn unlabelled single-cell images into a leukocyte differential.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from leukoscope import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the command line: a user's mistake ends with one line and exit code 2, a failed check with 1."""
+    try:
+        app()
+    except LeukoscopeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (head, less) left; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,31 @@
+"""Options that mean the same in every verb, so that they are spelled the same."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed gives the same numbers.")]
+Jobs = Annotated[int, typer.Option("--jobs", help="Worker processes; 0 takes one a core.", min=0)]
+Size = Annotated[int | None, typer.Option("--size", help="Side of the square images, in pixels.", min=8)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+LabelColumn = Annotated[
+    str, typer.Option("--label", metavar="COLUMN", help="Column of the table that holds the class.")
+]
+LabelsFile = Annotated[
+    Path | None, typer.Option("--labels", metavar="FILE", help="Labels (.csv or .parquet) laid over the table.")
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option("--group", metavar="COLUMN", help="Cells that share this column stay in one fold (patient, slide)."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the recipe; may be repeated."),
+]
+Only = Annotated[
+    str | None,
+    typer.Option("--only", metavar="COLUMN=VALUE", help="Take only the cells with this value in their table."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output path holds already.")]
+Json = Annotated[bool, typer.Option("--json", help="End with one machine-readable line of JSON.")]
