@@ -1,0 +1,75 @@
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from leukoscope.cells.intensity import Intensity
+from leukoscope.common.errors import InputError
+from leukoscope.views.apply import apply
+from leukoscope.views.geometry import placements
+from leukoscope.views.policy import Policy, View
+from leukoscope.views.random import Draws
+from leukoscope.views.resample import resample
+
+
+class Augment:
+    """Makes the views of whole batches, on the device of their pixels.
+
+    A cell's views depend on (seed, epoch, cell) alone: not on the batch it comes in, and not on any worker. The
+    parameters are the same on every device; pixels may differ there by rounding.
+
+    Args:
+        policy: What happens to a cell in each view.
+        size: The side of a view in pixels; a view of a smaller ``share`` is smaller.
+        intensity: How the pixels' grey levels become intensities in [0, 1].
+        seed: The seed of the run.
+    """
+
+    def __init__(self, policy: Policy, size: int, intensity: Intensity, seed: int) -> None:
+        self.policy = policy
+        self.size = size
+        self.intensity = intensity
+        self.seed = seed
+        if len(intensity.low) != 3:
+            _refuse_colour(policy, len(intensity.low))
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor, cells: Tensor, epoch: int) -> list[Tensor]:
+        """Make every view of every cell.
+
+        Args:
+            pixels: uint8 or uint16 ``(B, C, H, W)``.
+            cells: int64 ``(B,)``, a number for each cell, the same in every epoch: its row in the CellSet, say.
+            epoch: The epoch.
+
+        Returns:
+            One float32 ``(B, C, side, side)`` in [0, 1] a view, in the policy's order.
+        """
+        cells = cells.cpu()
+        views = self.policy.each
+        draws = [Draws(self.seed, epoch, cells, index) for index in range(len(views))]
+        drawn = self._drawn(pixels, views, draws)
+        return [apply(view, images, own) for view, images, own in zip(views, drawn, draws, strict=True)]
+
+    def _drawn(self, pixels: Tensor, views: Sequence[View], draws: Sequence[Draws]) -> list[Tensor]:
+        """The views after the moves; those of one size are drawn together and share what they can."""
+        images: list[Tensor] = [pixels] * len(views)
+        sides = [view.side(self.size) for view in views]
+        rows = torch.arange(len(pixels))
+        for side in set(sides):
+            which = [index for index, own in enumerate(sides) if own == side]
+            maps = torch.cat([placements(views[index], draws[index]) for index in which])
+            together = resample(pixels, rows.repeat(len(which)), maps, side, self.intensity)
+            for index, drawn in zip(which, together.chunk(len(which)), strict=True):
+                images[index] = drawn
+        return images
+
+
+def _refuse_colour(policy: Policy, channels: int) -> None:
+    for index, view in enumerate(policy.views):
+        for key in ("hue", "saturation", "grey"):
+            if getattr(view, key) is not None:
+                raise InputError(
+                    f"policy key views.{index}.{key}: needs the three channels of RGB, but the cells have {channels}; "
+                    "take it out of the policy"
+                )
