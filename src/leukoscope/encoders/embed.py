@@ -1,0 +1,132 @@
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.writer import table_fingerprint
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import refuse_existing
+from leukoscope.common.prefetch import prefetch
+from leukoscope.common.progress import progress
+from leukoscope.common.runs import log
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.device import pick_device, pick_dtype
+from leukoscope.encoders.features import Features
+from leukoscope.encoders.mapfile import MapFile
+
+# A lens and camera whose pixels differ by more than this show the encoder cells of another size than it learned.
+_PIXEL_SIZE_TOLERANCE = 0.10
+
+
+def embed(
+    cellset: CellSet,
+    encoder: Encoder,
+    out: Path | None = None,
+    *,
+    batch: int = 256,
+    device: str = "auto",
+    precision: str = "auto",
+    flips: bool = False,
+    maps: bool = False,
+    overwrite: bool = False,
+) -> Features:
+    """Compute the features of every cell, in the order of the CellSet; memory holds the features and two batches.
+
+    Pixels are scaled by the CellSet's own intensity rule, then normalised by the encoder's mean and std.
+
+    Args:
+        cellset: the cells; a selection embeds the selected.
+        encoder: the frozen encoder.
+        out: the ``.h5ad`` to write, whole or not at all; None writes nothing.
+        batch: cells a step; it does not change the features.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
+        flips: average over the eight rotations by 90 degrees and flips of each cell.
+        maps: also store the unpooled maps beside ``out`` as ``<stem>.maps.npy``, float16 ``(N, C', h, w)``.
+        overwrite: replace what ``out`` holds.
+
+    Raises:
+        InputError: when encoder and cells do not fit, ``out`` exists, or the device is missing.
+    """
+    check_fits(encoder, cellset)
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+    if maps and out is None:
+        raise ValueError("maps are stored beside out, which is None")
+    place = pick_device(device)
+    pick_dtype(place, precision)
+    encoder.to(place)
+    x = np.empty((len(cellset), encoder.info.feature_dim), np.float32)
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress("embed", len(cellset)))
+        stored = stack.enter_context(MapFile(maps_path(out), len(cellset))) if maps and out is not None else None
+        for start, pixels in prefetch(_batches(cellset, batch)):
+            chosen = slice(start, start + len(pixels))
+            inputs = encoder.prepare(torch.from_numpy(pixels).to(place), cellset.info.intensity)
+            x[chosen] = encoder.encode(inputs, precision=precision, flips=flips).cpu().numpy()
+            if stored is not None:
+                stored.write(chosen, encoder.maps(inputs, precision=precision))
+            advance(len(pixels))
+    features = Features(x, cellset.cells.reset_index(drop=True), origin(cellset, encoder, flips=flips))
+    if out is not None:
+        features.write(out)
+    return features
+
+
+def check_fits(encoder: Encoder, cellset: CellSet) -> None:
+    """Refuse cells that the encoder cannot take, and warn of cells unlike those it learned from.
+
+    Raises:
+        InputError: when the number of channels differs.
+    """
+    info, cells = encoder.info, cellset.info
+    if info.channels != cellset.channels:
+        raise InputError(
+            f"{cellset.path}: has {cellset.channels} channels ({', '.join(cells.channels)}), the encoder takes "
+            f"{info.channels} ({', '.join(info.channel_names)}); pack the same channels, or use an encoder for these"
+        )
+    if info.channel_names != cells.channels:
+        log.warning("%s: channels are called %s, the encoder's %s", cellset.path, cells.channels, info.channel_names)
+    if info.intensity.rule != cells.intensity.rule:
+        log.warning(
+            "%s: intensity rule %s, the encoder learned with %s: cells may look brighter or darker to it",
+            *(cellset.path, cells.intensity.rule, info.intensity.rule),
+        )
+    ours, theirs = cells.pixel_size_um, info.pixel_size_um
+    if ours is not None and theirs is not None and abs(ours / theirs - 1) > _PIXEL_SIZE_TOLERANCE:
+        log.warning("%s: %g um a pixel, the encoder learned %g: cells look another size", cellset.path, ours, theirs)
+
+
+def origin(cellset: CellSet, encoder: Encoder, *, flips: bool = False) -> dict[str, Any]:
+    """What ``uns`` tells of features: fingerprints of cells and encoder, and what the cells look like."""
+    info, cells = encoder.info, cellset.info
+    whole = cellset.rows is None
+    known = {
+        "pixels_fingerprint": cellset.pixels_fingerprint,
+        "table_fingerprint": cells.table_fingerprint if whole else table_fingerprint(cellset.cells),
+        "encoder_fingerprint": encoder.fingerprint,
+        "method": info.method,
+        "pretrained_on": info.pixels_fingerprint,
+        "timm_name": info.timm_name,
+        "size": info.size,
+        "flips": flips,
+        "channels": list(cells.channels),
+        "bit_depth": cells.bit_depth,
+        "intensity_rule": cells.intensity.rule,
+        "pixel_size_um": cells.pixel_size_um,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def maps_path(features: Path) -> Path:
+    """Where the unpooled maps of ``features`` lie: ``features.h5ad`` has ``features.maps.npy`` beside it."""
+    return features.with_name(f"{features.stem}.maps.npy")
+
+
+def _batches(cellset: CellSet, batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(cellset), batch):
+        yield start, cellset.read(slice(start, start + batch))

@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+import torch
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
+from leukoscope.encoders.bundle import Encoder, random_encoder
+from leukoscope.encoders.embed import embed, maps_path
+from leukoscope.encoders.features import Features
+
+MakeSet = Callable[..., CellSet]
+
+
+def test_features_open_in_anndata_with_table_and_fingerprints(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
+    features = embed(cellset, encoder, tmp_path / "f.h5ad", device="cpu")
+    data = anndata.read_h5ad(tmp_path / "f.h5ad")
+    assert data.X.dtype == np.float32
+    assert data.shape == (21, 512)
+    assert list(data.obs_names) == list(cellset.ids)
+    assert data.uns["pixels_fingerprint"] == cellset.pixels_fingerprint
+    assert data.uns["encoder_fingerprint"] == encoder.fingerprint
+    back = Features.read(tmp_path / "f.h5ad")
+    assert np.array_equal(back.x, features.x)
+    assert list(back.ids) == list(cellset.ids)
+    assert back.cells["label"].iloc[0] is None
+    assert back.cells["label"].iloc[1] == "kind 1"
+
+
+def test_batch_size_does_not_change_features(make_set: MakeSet) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
+    whole = embed(cellset, encoder, device="cpu").x
+    small = embed(cellset, encoder, batch=4, device="cpu").x
+    np.testing.assert_allclose(small, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_saved_encoder_gives_the_same_features(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
+    encoder.save(tmp_path / "encoder")
+    loaded = Encoder.load(tmp_path / "encoder")
+    assert loaded.info == encoder.info
+    assert loaded.fingerprint == encoder.fingerprint
+    assert np.array_equal(embed(cellset, loaded, device="cpu").x, embed(cellset, encoder, device="cpu").x)
+
+
+def test_maps_are_stored_beside_and_pool_to_the_features(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=64, seed=0)
+    features = embed(cellset, encoder, tmp_path / "f.h5ad", maps=True, batch=8, device="cpu")
+    maps = np.load(maps_path(tmp_path / "f.h5ad"), mmap_mode="r")
+    assert maps.dtype == np.float16
+    assert maps.shape == (21, 512, 2, 2)
+    np.testing.assert_allclose(np.asarray(maps, np.float32).mean((2, 3)), features.x, rtol=5e-3, atol=1e-3)
+
+
+def test_flips_make_features_blind_to_quarter_turns(make_set: MakeSet) -> None:
+    cellset = make_set(count=3)
+    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
+    x = encoder.prepare(torch.from_numpy(cellset.read(slice(None))))
+    plain = encoder.encode(x, flips=True)
+    turned = encoder.encode(x.rot90(1, (2, 3)), flips=True)
+    np.testing.assert_allclose(plain.numpy(), turned.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_other_channels_are_refused_in_one_line(make_set: MakeSet) -> None:
+    encoder = random_encoder("resnet18", make_set("a.set"), size=32, seed=0)
+    with pytest.raises(InputError, match=r"b\.set: has 2 channels \(c0, c1\), the encoder takes 1 \(c0\)") as error:
+        embed(make_set("b.set", channels=2), encoder)
+    assert "\n" not in str(error.value)
+
+
+def test_an_existing_file_is_not_overwritten_unasked(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
+    (tmp_path / "f.h5ad").write_text("mine")
+    with pytest.raises(InputError, match="exists already; choose another name or give --overwrite"):
+        embed(cellset, encoder, tmp_path / "f.h5ad")
+    embed(cellset, encoder, tmp_path / "f.h5ad", overwrite=True)
+    assert len(Features.read(tmp_path / "f.h5ad")) == 21
