@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from leukoscope.cells.audit import AuditReport, audit
+from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.folds import split
+from leukoscope.cells.labels import labels_of
+from leukoscope.cells.pack import pack
+from leukoscope.cells.pack_settings import PackSettings
+from leukoscope.cells.simulate import SimulateSettings, simulate
+from leukoscope.common.errors import CheckFailed
+from leukoscope.common.files import whole_file, write_json
+from leukoscope.common.runs import log
+from leukoscope.study.recipe import CellSource
+from leukoscope.study.workspace import Workspace
+
+
+def make_sets(space: Workspace, *, jobs: int = 0) -> None:
+    """Pack, simulate or open every set of the recipe, and split those that are split; what is whole already stays."""
+    for name, source in space.recipe.sets.items():
+        path = space.set_path(name)
+        if not path.exists() and source.pack is not None:
+            settings = {key: value for key, value in source.pack.items() if key != "source"}
+            where = f"{space.recipe.name}: sets.{name}.pack"
+            pack(Path(source.pack["source"]), path, settings=PackSettings.parse(settings, where), jobs=jobs)
+        elif not path.exists() and source.simulate is not None:
+            where = f"{space.recipe.name}: sets.{name}.simulate"
+            simulate(path, **SimulateSettings.parse(source.simulate, where).model_dump(), jobs=jobs)
+        cellset = CellSet.open(path)
+        log.info("set %s: %d cells, pixels %s", name, len(cellset), cellset.pixels_fingerprint[:12])
+        if source.split and not space.split_path(name).exists():
+            _write_split(space.split_path(name), cellset, source, seed=space.recipe.seed)
+
+
+def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
+    """Audit the tasks' cells against the cells that encoders are pre-trained on; ``OUT/audit.json`` keeps the findings.
+
+    Raises:
+        CheckFailed: when a finding would spoil an evaluation and ``allow`` is false.
+    """
+    evaluated = [space.cells(reference) for reference in dict.fromkeys(t.cells for t in space.recipe.tasks.values())]
+    plans = [plan for plan in space.recipe.encoders.values() if plan.pretrain is not None]
+    pretrained = [space.cells(name) for name in dict.fromkeys(name for plan in plans for name in plan.on)]
+    report = audit(evaluated, pretrain=pretrained)
+    write_json(space.out / "audit.json", report.as_dict())
+    if report.spoiled and not allow:
+        raise CheckFailed(
+            f"{space.out}/audit.json: the audit found what would spoil an evaluation; mend the cells or give --allow-leaks"
+        )
+    return report
+
+
+def _write_split(path: Path, cellset: CellSet, source: CellSource, *, seed: int) -> None:
+    has_labels = "label" in cellset.cells.columns
+    labels = labels_of(cellset) if has_labels else np.full(len(cellset), None, dtype=object)
+    parts = split(cellset.cells, labels, source.split or {}, group=source.group, seed=seed)
+    with whole_file(path) as partial:
+        pd.DataFrame({"cell_id": cellset.ids, "part": np.asarray(parts)}).to_parquet(partial, index=False)

@@ -1,0 +1,151 @@
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from leukoscope.common.errors import InputError
+from leukoscope.common.settings import Settings, read_yaml, with_overrides
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class CellSource(Settings):
+    """Where a set of cells comes from: exactly one of ``pack``, ``simulate`` and ``open``.
+
+    ``pack`` and ``simulate`` take the settings of those verbs, ``open`` the path of a CellSet. ``split`` names
+    parts and their shares; the cells are split once, stratified, duplicates and groups kept together.
+    """
+
+    pack: dict[str, Any] | None = None
+    simulate: dict[str, Any] | None = None
+    open: Path | None = None
+    split: dict[str, float] | None = None
+    group: str | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "CellSource":
+        if sum(origin is not None for origin in (self.pack, self.simulate, self.open)) != 1:
+            raise ValueError("give exactly one of pack, simulate and open")
+        if self.pack is not None and "source" not in self.pack:
+            raise ValueError("pack needs the key source")
+        return self
+
+
+class EncoderPlan(Settings):
+    """An encoder to compare: pre-trained without labels on the cells ``on``, or of random weights.
+
+    ``pretrain`` holds the settings of the verb; any value may be ``{sweep: [...]}``, and then ``choose`` says how the
+    best trial is told: ``rankme`` (label-free, the largest), or ``inner`` (by the linear probe inside each
+    training fold, so that no test fold has a say).
+    """
+
+    on: tuple[str, ...]
+    pretrain: dict[str, Any] | None = None
+    random: dict[str, Any] | None = None
+    choose: Literal["rankme", "inner"] = "rankme"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "EncoderPlan":
+        if (self.pretrain is None) == (self.random is None):
+            raise ValueError("give exactly one of pretrain and random")
+        return self
+
+
+class Task(Settings):
+    """An evaluation in folds: the annotated cells ``cells``, the heads, and supervised baselines from scratch."""
+
+    cells: str
+    label: str = "label"
+    classes: tuple[str, ...] | None = None
+    merge: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    group: str | None = None
+    heads: tuple[str, ...] = ("linear", "mlp", "knn")
+    folds: int = 5
+    repeats: int = 1
+    seeds: tuple[int, ...] = (0,)
+    embed: dict[str, Any] = Field(default_factory=dict)
+    probes: dict[str, Any] = Field(default_factory=dict)
+    supervised: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Sample(Settings):
+    """A new sample to classify and count with a head fitted on all annotated cells of a task."""
+
+    cells: str
+    task: str
+    encoder: str
+    head: str = "linear"
+
+
+class Recipe(Settings):
+    """A study from cells to tables: sets of cells, the encoders to compare, the tasks they are compared on."""
+
+    name: str
+    title: str
+    paper: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    sets: dict[str, CellSource]
+    encoders: dict[str, EncoderPlan]
+    tasks: dict[str, Task]
+    samples: dict[str, Sample] = Field(default_factory=dict)
+
+    @field_validator("sets", "encoders", "tasks", "samples")
+    @classmethod
+    def _names_are_file_names(cls, plans: dict[str, Any]) -> dict[str, Any]:
+        for name in plans:
+            if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+                raise ValueError(f"{name!r} becomes a folder: use letters, digits, - and _")
+        return plans
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> "Recipe":
+        for name, encoder in self.encoders.items():
+            for cells in encoder.on:
+                self._check_cells(cells, f"encoders.{name}.on")
+        for name, task in self.tasks.items():
+            self._check_cells(task.cells, f"tasks.{name}.cells")
+        for name, sample in self.samples.items():
+            self._check_cells(sample.cells, f"samples.{name}.cells")
+            for key, known in ((sample.task, self.tasks), (sample.encoder, self.encoders)):
+                if key not in known:
+                    raise ValueError(f"samples.{name} names {key!r}, which the recipe does not define")
+        return self
+
+    def _check_cells(self, reference: str, where: str) -> None:
+        name, _, part = reference.partition(".")
+        if name not in self.sets:
+            raise ValueError(f"{where}: no set {name!r}; the recipe has {', '.join(self.sets)}")
+        if part and part not in (self.sets[name].split or {}):
+            raise ValueError(f"{where}: set {name!r} is not split into a part {part!r}")
+
+
+def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe, with ``key=value`` overrides laid over it and ``${VARIABLE:-default}`` filled in.
+
+    Raises:
+        InputError: one line naming the file and the key at fault.
+    """
+    data = _fill_in(with_overrides(read_yaml(path), overrides), str(path))
+    return Recipe.parse(data, where=str(path))
+
+
+def _fill_in(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill_in(inner, where) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill_in(inner, where) for inner in value]
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match, where), value)
+    return value
+
+
+def _variable(match: re.Match[str], where: str) -> str:
+    name, default = match.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        raise InputError(f"{where}: the environment variable {name} is not set; set it to the folder that is meant")
+    return value
