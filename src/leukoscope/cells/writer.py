@@ -52,6 +52,24 @@ class CellSetWriter:
         self._rows.extend(rows)
         self.count += len(pixels)
 
+    def widened(self, channels: Sequence[str]) -> "CellSetWriter":
+        """Close this writer of one channel; return one that holds its cells with that channel repeated.
+
+        The pixels are rewritten on disk a block at a time.
+        """
+        self._write_header_in_place()
+        narrow = self.folder / "narrow.npy"
+        (self.folder / "images.npy").rename(narrow)
+        wide = CellSetWriter(
+            self.folder, channels=channels, height=self.shape[1], width=self.shape[2], dtype=self.dtype
+        )
+        images = np.load(narrow, mmap_mode="r")
+        for start in range(0, self.count, 256):
+            block = np.repeat(images[start : start + 256], len(channels), axis=1)
+            wide.add(block, self._rows[start : start + 256])
+        narrow.unlink()
+        return wide
+
     def finish(
         self,
         *,
@@ -65,9 +83,7 @@ class CellSetWriter:
         ``bit_depth`` is what the camera used (12 bits in a 16-bit file); when None it is the fewest of 8, 10, 12, 14 or
         16 bits that hold the brightest pixel. ``percentiles`` asks for the intensity rule ``percentile`` over the set.
         """
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
+        self._write_header_in_place()
         table = self._table()
         table.to_parquet(self.folder / "cells.parquet", index=False)
         bits = bit_depth or self._bits_used()
@@ -97,6 +113,11 @@ class CellSetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._file.close()
+
+    def _write_header_in_place(self) -> None:
+        self._file.seek(0)
+        self._write_header()
         self._file.close()
 
     def _write_header(self) -> None:

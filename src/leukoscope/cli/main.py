@@ -3,6 +3,9 @@ import sys
 
 import typer
 
+from leukoscope.cli.pack import pack
+from leukoscope.cli.simulate import simulate
+from leukoscope.cli.pretrain import pretrain
 from leukoscope.common.errors import LeukoscopeError
 
 app = typer.Typer(
@@ -22,6 +25,11 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
         print(__version__)
         raise typer.Exit
+
+
+app.command("pack")(pack)
+app.command("pretrain")(pretrain)
+app.command("simulate")(simulate)
 
 
 def run() -> None:

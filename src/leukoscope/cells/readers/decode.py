@@ -1,0 +1,65 @@
+import struct
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from leukoscope.cells.readers.protocol import GREY, RGB, Picture, Unreadable
+
+PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def decode_plain(path: Path, max_pixels: int) -> Picture:
+    """Decode one PNG, JPEG, BMP or WebP file to its pixels as acquired, 8 or 16 bit.
+
+    Orientation tags and colour profiles are for display and are not applied. A palette is looked up, since its
+    indices are no intensities; an alpha channel is dropped where it is opaque everywhere.
+
+    Raises:
+        Unreadable: when the file is empty, broken, too large, or of a kind that would lose information.
+    """
+    with path.open("rb") as file:
+        head = file.read(32)
+        if not head:
+            raise Unreadable("empty file")
+        if head.startswith(_PNG_SIGNATURE) and len(head) >= 25 and head[24] == 16:
+            # Pillow would reduce 16-bit colour to 8 bit without a word.
+            check_pixels(*struct.unpack(">II", head[16:24]), max_pixels)
+            file.seek(0)
+            return _of_samples(imagecodecs.png_decode(file.read()))
+    return _with_pillow(path, max_pixels)
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise Unreadable when an image is empty or has more pixels than allowed, before any of them is decoded."""
+    if width < 1 or height < 1:
+        raise Unreadable("empty image")
+    if width * height > max_pixels:
+        raise Unreadable(f"{width}x{height} pixels are over the limit of {max_pixels}; raise --max-pixels to take it")
+
+
+def _with_pillow(path: Path, max_pixels: int) -> Picture:
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            check_pixels(*image.size, max_pixels)
+            if image.mode == "P" or "transparency" in image.info:
+                return _of_samples(np.asarray(image.convert("RGBA")))
+            if image.mode not in ("L", "RGB", "LA", "RGBA", "I;16"):
+                raise Unreadable(f"{image.mode} pixels; only grey and RGB of 8 or 16 bit are read")
+            return _of_samples(np.asarray(image))
+    except UnidentifiedImageError:
+        raise Unreadable("not an image of a known format, or its header is broken") from None
+
+
+def _of_samples(samples: np.ndarray) -> Picture:
+    """Turn interleaved samples ``(H, W)`` or ``(H, W, 1 to 4)`` into planes; opaque alpha goes, other alpha refuses."""
+    if samples.ndim == 2:
+        return Picture(samples[None], GREY)
+    if samples.shape[2] in (2, 4):
+        if (samples[..., -1] != np.iinfo(samples.dtype).max).any():
+            raise Unreadable("transparent pixels; what lies below them is not known")
+        samples = samples[..., :-1]
+    return Picture(np.ascontiguousarray(samples.transpose(2, 0, 1)), RGB if samples.shape[2] == 3 else GREY)
