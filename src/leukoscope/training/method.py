@@ -1,0 +1,56 @@
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Progress(NamedTuple):
+    """Where the run stands. All randomness inside a method is drawn from ``(seed, step, batch)``.
+
+    ``step`` counts optimiser steps from 0, of ``steps`` in all; ``batch`` the batches accumulated within one step.
+    ``logged`` tells that this step's numbers are written down: costly ones need not be computed at the others.
+    """
+
+    seed: int
+    step: int
+    steps: int
+    epoch: int
+    batch: int = 0
+    logged: bool = False
+
+
+class Method(nn.Module, ABC):
+    """A pre-training method: networks, loss, and what moves by momentum. The loop knows nothing else about it.
+
+    Everything that a resumed run needs is a parameter or a buffer. ``watched`` names the numbers that
+    :meth:`loss` gives for every batch; their means are written to ``history.csv``.
+    """
+
+    encoder: nn.Module
+    watched: tuple[str, ...] = ()
+
+    @abstractmethod
+    def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of one batch, a scalar, and numbers to log, scalars without gradient.
+
+        Args:
+            views: float32 ``(B, C, S, S)``, normalised, one tensor a view.
+            cells: int64 ``(B,)``, which cell each row is.
+            progress: where the run stands.
+        """
+
+    def after_step(self, progress: Progress) -> None:
+        """What follows the optimiser's step: momentum encoders, queues, centres."""
+
+    def online(self) -> nn.Module:
+        """The network whose features are watched during training, and kept at the end."""
+        return self.encoder
+
+    def chance_loss(self) -> float | None:
+        """The loss of features that say nothing, against which a stuck run is told; None where there is no such."""
+        return None
+
+    def encoder_state(self) -> dict[str, Tensor]:
+        """Weights of the online encoder as the plain backbone takes them."""
+        return dict(self.online().state_dict())

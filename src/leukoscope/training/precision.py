@@ -1,0 +1,36 @@
+import torch
+from lightning.fabric import Fabric
+
+from leukoscope.common.errors import InputError
+from leukoscope.encoders.device import pick_device, pick_dtype
+from leukoscope.training.settings import TrainSettings
+
+_PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
+
+
+def create_fabric(settings: TrainSettings) -> Fabric:
+    """Fabric for the devices, nodes and precision asked for; one process a device.
+
+    Raises:
+        InputError: when this machine lacks a device, or the hardware the precision.
+    """
+    device = pick_device(settings.device)
+    if settings.devices > 1 and device.index is not None:
+        raise InputError(f"--device {settings.device} names one device; with --devices {settings.devices} give cuda")
+    if device.type == "cuda" and settings.devices > torch.cuda.device_count():
+        raise InputError(f"--devices {settings.devices}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    several = settings.devices * settings.nodes > 1
+    return Fabric(
+        accelerator=device.type,
+        devices=[device.index] if device.index is not None else settings.devices,
+        num_nodes=settings.nodes,
+        # Buffers (queues, running statistics) are kept right by the methods; sending them each step costs megabytes.
+        strategy=_ddp() if several else "auto",
+        precision=_PRECISION[pick_dtype(device, settings.precision)],
+    )
+
+
+def _ddp() -> object:
+    from lightning.fabric.strategies import DDPStrategy
+
+    return DDPStrategy(broadcast_buffers=False)

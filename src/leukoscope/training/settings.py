@@ -1,0 +1,51 @@
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from leukoscope.common.settings import Settings
+
+
+class TrainSettings(Settings):
+    """How any method is trained. The defaults are those of MoCo v2 on one device (He et al. 2020, section 3).
+
+    ``batch`` counts cells over all devices; with ``accumulate`` the optimiser steps once every so many batches.
+    ``warmup_epochs`` and every other length in epochs may be a fraction. ``precision`` ``auto`` takes bf16 where
+    the hardware multiplies it natively and fp32 elsewhere.
+    """
+
+    epochs: int = Field(default=200, ge=1)
+    batch: int = Field(default=256, ge=2)
+    accumulate: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    optimiser: Literal["sgd", "nesterov", "adamw", "lars"] = "sgd"
+    lr: float = Field(default=0.03, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the whole gradient; None leaves it."""
+
+    schedule: Literal["cosine", "constant"] = "cosine"
+    lr_end: float = Field(default=0.0, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    device: str = "auto"
+    devices: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1)
+
+    log_steps: int = Field(default=10, ge=1)
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    monitor_cells: int = Field(default=1000, ge=0)
+    """Cells whose features are watched at the end of each epoch; 0 turns RankMe and the online k-NN off."""
+    collapse_steps: int = Field(default=200, ge=0)
+    """A run is judged collapsed no sooner than so many steps after the warm-up; 0 turns the judgement off."""
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "TrainSettings":
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be shorter than epochs {self.epochs}")
+        if self.batch % (self.devices * self.nodes):
+            raise ValueError(f"batch {self.batch} cannot be shared evenly by {self.devices * self.nodes} devices")
+        return self
