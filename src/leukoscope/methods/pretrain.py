@@ -1,0 +1,221 @@
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lightning.fabric import Fabric
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.labels import labels_of
+from leukoscope.common.files import read_json, refuse_existing
+from leukoscope.common.runs import RunFolder, log, run_folder
+from leukoscope.common.settings import Settings, read_yaml
+from leukoscope.encoders.backbone import create_backbone
+from leukoscope.encoders.bundle import Encoder, EncoderInfo
+from leukoscope.methods.registry import entry
+from leukoscope.training.checkpoint import refuse_changed
+from leukoscope.training.loop import fit
+from leukoscope.training.method import Method
+from leukoscope.training.monitors import Monitor
+from leukoscope.training.precision import create_fabric
+from leukoscope.training.settings import TrainSettings
+from leukoscope.training.source import Batches
+from leukoscope.views.augment import Augment
+from leukoscope.views.policy import Policy
+from leukoscope.views.preprocess import Preprocess
+
+# What may differ when a run is taken up again: it changes no number.
+_FREE = ("device", "log_steps", "checkpoint_minutes")
+
+
+class PretrainSettings(Settings):
+    """Everything that decides what ``pretrain`` makes of its cells."""
+
+    method: str = "moco"
+    method_settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the method, such as ``temperature`` of MoCo; those left out take the method's defaults."""
+    backbone: str = "resnet18"
+    weights: str = "random"
+    size: int = Field(default=224, ge=8)
+    policy: Policy = Field(default="ifc", validate_default=True)
+    """The name of a policy that comes with Leukoscope, a YAML file of one's own, or the policy itself."""
+    normalise: Literal["half", "set"] = "half"
+    """``half`` takes mean and std 0.5, as the paper on imaging flow cytometry; ``set`` those of the cells."""
+    set_weights: tuple[float, ...] | None = None
+    """How often each CellSet is drawn, relative to each other; None takes every cell once an epoch."""
+    train: TrainSettings = TrainSettings()
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _load_policy(cls, value: Any) -> Any:
+        return Policy.load(value) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_method_settings(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name = data.get("method", "moco")
+        whole = entry(name).settings.parse(data.get("method_settings") or {}, where="method_settings")
+        return {**data, "method_settings": whole.model_dump(mode="json")}
+
+
+def pretrain(
+    sets: Sequence[CellSet],
+    out: Path,
+    *,
+    settings: PretrainSettings | None = None,
+    method: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Train an encoder on cells without labels; returns its bundle, ``out/encoder``.
+
+    ``out`` is a run folder with ``history.csv``, ``steps.csv``, ``checkpoint.pt`` and ``results.json``. Killed at any
+    moment, the same call goes on; finished, it says so and trains nothing.
+
+    Args:
+        sets: CellSets that share channels, pixel type, image size and intensity rule.
+        out: the run folder.
+        settings: what to do; None takes the defaults, those of the paper on imaging flow cytometry.
+        method: another method than that of ``settings``, with its defaults.
+        overwrite: start again where ``out`` holds something already.
+
+    Raises:
+        InputError: when a setting is wrong or differs from those the run began with, or the cells do not fit.
+        CheckFailed: when the run collapses.
+    """
+    settings = settings or PretrainSettings()
+    if method is not None and method != settings.method:
+        settings = PretrainSettings.parse({**dict(settings), "method": method, "method_settings": {}}, where="method")
+    recipe = {**settings.model_dump(mode="json"), "cells": [cellset.pixels_fingerprint for cellset in sets]}
+    if overwrite:
+        shutil.rmtree(out, ignore_errors=True)
+    if _finished(out, recipe):
+        return out / "encoder"
+    fabric = create_fabric(settings.train)
+    fabric.launch()
+    if not fabric.is_global_zero:
+        _train(fabric, sets, out, settings)
+        return out / "encoder"
+    with run_folder(out, verb="pretrain", settings=recipe, seed=settings.train.seed, resumable=True) as run:
+        for cellset in sets:
+            run.fingerprint(cellset.path.name, cellset.pixels_fingerprint)
+        encoder, numbers = _train(fabric, sets, out, settings)
+        encoder.save(out / "encoder", overwrite=True)
+        _finish(run, sets, settings, numbers)
+    return out / "encoder"
+
+
+def _train(
+    fabric: Fabric, sets: Sequence[CellSet], out: Path, settings: PretrainSettings
+) -> tuple[Encoder, dict[str, float]]:
+    train = settings.train
+    source = Batches(
+        sets,
+        train.batch,
+        train.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        weights=settings.set_weights,
+        pin=fabric.device.type == "cuda",
+    )
+    mean, std = _normalisation(sets, settings)
+    prepare = Preprocess(settings.size, sets[0].info.intensity, mean, std).to(fabric.device)
+    augment = Augment(settings.policy, settings.size, sets[0].info.intensity, train.seed)
+
+    def views(pixels: Tensor, cells: Tensor, epoch: int) -> list[Tensor]:
+        return [prepare.normalise(view) for view in augment(pixels, cells, epoch)]
+
+    method = _create_method(source.cells, sets[0].channels, settings, mean, std)
+    monitor = Monitor(source, prepare, train.monitor_cells, train.seed, _labels(sets))
+    numbers = fit(fabric, method, source, views, train, out, monitor=monitor)
+    return _encoder(method, sets, settings, mean, std), numbers
+
+
+def _create_method(
+    cells: int, channels: int, settings: PretrainSettings, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Method:
+    backbone = create_backbone(
+        settings.backbone,
+        channels=channels,
+        weights=settings.weights,
+        seed=settings.train.seed,
+        size=settings.size,
+        **({} if settings.weights == "random" else {"mean": mean, "std": std}),
+    )
+    kind = entry(settings.method)
+    chosen = kind.settings.parse(settings.method_settings, where="method_settings")
+    return kind.method(backbone, chosen, cells=cells, seed=settings.train.seed)
+
+
+def _encoder(
+    method: Method, sets: Sequence[CellSet], settings: PretrainSettings, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Encoder:
+    backbone = create_backbone(
+        settings.backbone, channels=sets[0].channels, seed=settings.train.seed, size=settings.size
+    )
+    backbone.load_state_dict(method.encoder_state())
+    info = EncoderInfo.of(
+        sets[0],
+        backbone,
+        timm_name=settings.backbone,
+        size=settings.size,
+        method=settings.method,
+        mean=mean,
+        std=std,
+        recipe=settings.model_dump(mode="json"),
+        pixels_fingerprint="+".join(cellset.pixels_fingerprint for cellset in sets),
+    )
+    return Encoder(backbone, info)
+
+
+def _normalisation(sets: Sequence[CellSet], settings: PretrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std per channel, of intensities in [0, 1]; those of several sets are pooled by their cells."""
+    channels = sets[0].channels
+    if settings.normalise == "half":
+        return (0.5,) * channels, (0.5,) * channels
+    share = np.array([len(cellset) for cellset in sets]) / sum(len(cellset) for cellset in sets)
+    means = np.array([cellset.info.mean for cellset in sets])
+    squares = np.array([cellset.info.std for cellset in sets]) ** 2 + means**2
+    mean = share @ means
+    std = np.sqrt(np.maximum(share @ squares - mean**2, 0.0))
+    # A channel of one single intensity has no spread to divide by.
+    return tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std)
+
+
+def _labels(sets: Sequence[CellSet]) -> np.ndarray | None:
+    """Labels of all cells for the online k-NN, None where no set has any."""
+    if not any("label" in cellset.cells for cellset in sets):
+        return None
+    return np.concatenate(
+        [labels_of(cellset) if "label" in cellset.cells else np.full(len(cellset), None) for cellset in sets]
+    )
+
+
+def _finished(out: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether ``out`` holds this very run, whole; one begun is gone on with, anything else refused."""
+    if not (out / "recipe.yaml").exists():
+        refuse_existing(out)
+        return False
+    before = read_yaml(out / "recipe.yaml")
+    refuse_changed(_binding(before), _binding(recipe), out)
+    if not (out / "results.json").exists():
+        return False
+    read_json(out / "results.json")
+    log.warning(f"{out}: this run is finished already; give --overwrite to train again")
+    return True
+
+
+def _binding(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    train = {key: value for key, value in recipe.get("train", {}).items() if key not in _FREE}
+    return {**recipe, "train": train}
+
+
+def _finish(run: RunFolder, sets: Sequence[CellSet], settings: PretrainSettings, numbers: Mapping[str, float]) -> None:
+    cells = sum(len(cellset) for cellset in sets)
+    run.finish(
+        {"task": "pretrain", "method": settings.method, "n": cells, "final": dict(numbers), "encoder": "encoder"}
+    )
