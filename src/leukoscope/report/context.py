@@ -1,0 +1,175 @@
+"""What the page says in words and lists: the summary, what was run and on what, where it came from, what words mean."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.report.evaluation import LEADING_METRIC, Evaluation, Pair
+from leukoscope.report.tables import Field, Group, Table, pairs_table
+from leukoscope.scores.significance import SUPERVISED
+
+GLOSSARY = {
+    "balanced accuracy": "Recall averaged over classes, each counting the same however many cells it has.",
+    "confusion matrix": "Rows are true classes, columns predicted ones; shares are of the row.",
+    "ECE": "Expected calibration error: the mean distance of probabilities given from the share of right answers.",
+    "encoder": "The network that turns a cell's image into features. Frozen: not changed by the labels used here.",
+    "fold": "One of the parts that the cells are dealt into; each is tested by heads fitted on the others.",
+    "head": "The small classifier on top of the features: linear, MLP, or k nearest neighbours.",
+    "interval": "95 % percentile bootstrap over cells, or over patients where folds follow them.",
+    "kappa": "Cohen's kappa: agreement beyond what the class shares alone would give; 0 is chance, 1 is perfect.",
+    "Nadeau-Bengio": "A paired t-test over folds with a variance that allows for the training cells which folds share.",
+    "RankMe": "Effective number of dimensions that the features use; near 1 they have collapsed.",
+    "top-1 accuracy": "In pre-training: how often a view's own partner is the closest of all keys.",
+}
+RESEARCH_USE = "For research use only: no medical device, not validated for diagnosis or for decisions about patients."
+
+
+def facts(evaluation: Evaluation, cellset: CellSet | None) -> list[tuple[str, str]]:
+    """The few facts that stand under the title."""
+    n_folds, repeats = _n_folds(evaluation)
+    found = [
+        ("cells", f"{sum(evaluation.class_counts.values()):,}"),
+        ("classes", str(len(evaluation.classes))),
+        ("folds", f"{n_folds} × {repeats}" if repeats > 1 else str(n_folds)),
+    ]
+    if cellset is not None:
+        info = cellset.info
+        found.append(("images", f"{info.height} × {info.width} px, {info.bit_depth} bit, {_channels(info.channels)}"))
+    if end := evaluation.provenance.get("end"):
+        found.append(("date", str(end)[:10]))
+    return found
+
+
+def summary(evaluation: Evaluation) -> list[str]:
+    """The result in a few sentences."""
+    ranked = evaluation.ranked()
+    frozen = [pair for pair in ranked if pair[0] != SUPERVISED]
+    trained = [pair for pair in ranked if pair[0] == SUPERVISED]
+    sentences = []
+    if frozen:
+        best = frozen[0]
+        sentences.append(
+            f"Of the frozen encoders, {best[0]} with head {best[1]} scored best: {_words(evaluation, best)}."
+        )
+        others = dict.fromkeys(pair[0] for pair in frozen if pair[0] != best[0])
+        for name in list(others)[:3]:
+            pair = next(pair for pair in frozen if pair[0] == name)
+            sentences.append(f"{name} reached {_words(evaluation, pair)} (head {pair[1]}).")
+    if trained:
+        best = trained[0]
+        sentences.append(f"Trained from scratch in the same folds, {best[1]} reached {_words(evaluation, best)}.")
+    return sentences
+
+
+def what_was_run(evaluation: Evaluation) -> Table:
+    """Command, times, seeds, encoders and heads."""
+    origin = evaluation.provenance
+    n_folds, repeats = _n_folds(evaluation)
+    encoders = dict.fromkeys(encoder for encoder, _ in evaluation.pairs if encoder != SUPERVISED)
+    heads = dict.fromkeys(head for encoder, head in evaluation.pairs if encoder != SUPERVISED)
+    networks = [head for encoder, head in evaluation.pairs if encoder == SUPERVISED]
+    grouped = f", keeping each {evaluation.group} whole" if evaluation.group else ", stratified by class"
+    rows = [
+        ("command", str(origin.get("command", ""))),
+        ("task", _plain(evaluation.results.get("task", ""))),
+        ("frozen encoders", ", ".join(encoders)),
+        ("heads", ", ".join(heads)),
+        ("supervised baselines", ", ".join(networks)),
+        ("folds", f"{n_folds} folds, {repeats} {'repeats' if repeats > 1 else 'repeat'}{grouped}"),
+        ("seeds", ", ".join(str(seed) for seed in sorted(evaluation.predictions["seed"].unique()))),
+        ("started", _time(origin.get("start"))),
+        ("took", _duration(origin.get("start"), origin.get("end"))),
+    ]
+    return pairs_table("run", "What was run.", [row for row in rows if row[1]])
+
+
+def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The evaluated cells: counts by class, fingerprints, and what the audit found."""
+    return {"classes": _class_table(evaluation), "set": _set_table(evaluation, cellset), "audit": _audit_table(audit)}
+
+
+def provenance(evaluation: Evaluation) -> dict[str, Any]:
+    """Versions, hardware and fingerprints, and the recipe as resolved."""
+    origin = evaluation.provenance
+    rows = [("code", str(origin.get("git_commit") or "not under version control"))]
+    rows += [(f"{name} (version)", str(value)) for name, value in origin.get("versions", {}).items()]
+    rows += [(name, str(value)) for name, value in origin.get("hardware", {}).items()]
+    if "peak_memory_mib" in origin:
+        rows.append(("peak memory", f"{origin['peak_memory_mib']:,} MiB"))
+    settings = yaml.safe_dump(evaluation.recipe, sort_keys=False, allow_unicode=True) if evaluation.recipe else ""
+    return {"table": pairs_table("provenance", "Code, libraries and machine.", rows), "recipe": settings}
+
+
+def _class_table(evaluation: Evaluation) -> Table:
+    counts = evaluation.class_counts
+    total = max(sum(counts.values()), 1)
+    rows = [[Field(name), Field(f"{count:,}"), Field(f"{100 * count / total:.1f}")] for name, count in counts.items()]
+    rows.append([Field("all"), Field(f"{total:,}"), Field("100.0")])
+    return Table("classes", "Evaluated cells of each class.", ["class", "cells", "share, %"], [Group("", rows)])
+
+
+def _set_table(evaluation: Evaluation, cellset: CellSet | None) -> Table:
+    rows = []
+    if cellset is not None:
+        info = cellset.info
+        rows = [
+            ("set", cellset.path.name),
+            ("pixels", f"{info.height} × {info.width}, {info.dtype}, {info.bit_depth} bit used"),
+            ("channels", ", ".join(info.channels)),
+            ("pixel size", f"{info.pixel_size_um} µm" if info.pixel_size_um else "not given"),
+            ("intensity rule", info.intensity.rule.replace("_", " ")),
+        ]
+    rows += [(f"fingerprint: {k}", str(v)) for k, v in evaluation.provenance.get("fingerprints", {}).items()]
+    return pairs_table("set", "Where the cells come from.", rows or [("set", "not recorded")])
+
+
+def _audit_table(audit: Mapping[str, Any] | None) -> Table | None:
+    if audit is None:
+        return None
+    findings = audit.get("findings", [])
+    rows = [[Field(_plain(value)) for value in finding.values()] for finding in findings]
+    columns = list(findings[0]) if findings else ["finding"]
+    verdict = "spoils the evaluation" if audit.get("spoiled") else "finds nothing that would spoil the evaluation"
+    rows = rows or [[Field("nothing to report")]]
+    return Table("audit", f"The audit {verdict}.", columns, [Group("", rows)], text_columns=len(columns))
+
+
+def _words(evaluation: Evaluation, pair: Pair) -> str:
+    metric = LEADING_METRIC if evaluation.score(pair, LEADING_METRIC) else "accuracy"
+    score = evaluation.score(pair, metric)
+    if score is None:
+        return "no score"
+    text = f"{metric.replace('_', ' ')} {score['mean']:.3f}"
+    if score.get("low") is None:
+        return text
+    return f"{text} (95 % interval {score['low']:.3f} to {score['high']:.3f})"
+
+
+def _n_folds(evaluation: Evaluation) -> tuple[int, int]:
+    rows = evaluation.predictions
+    return int(rows["fold"].nunique()), int(rows["repeat"].nunique())
+
+
+def _channels(names: tuple[str, ...]) -> str:
+    return "1 channel" if len(names) == 1 else f"{len(names)} channels"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _time(value: str | None) -> str:
+    return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M UTC") if value else ""
+
+
+def _duration(start: str | None, end: str | None) -> str:
+    if not start or not end:
+        return ""
+    seconds = round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+    hours, rest = divmod(seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,111 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.files import whole_file
+from leukoscope.common.runs import log
+from leukoscope.report import context, pictures, tables
+from leukoscope.report.comparisons import significance_table
+from leukoscope.report.distrust import doubts
+from leukoscope.report.evaluation import Evaluation
+
+SECTIONS = (
+    ("run", "What was run"),
+    ("cells", "Cells"),
+    ("scores", "Scores"),
+    ("per-class", "Scores by class"),
+    ("significance", "Significance"),
+    ("confusion", "Confusion matrices"),
+    ("calibration", "Calibration"),
+    ("training", "Pre-training"),
+    ("maps", "Maps of the features"),
+    ("galleries", "Right and wrong cells"),
+    ("gradcam", "Where the encoder looks"),
+    ("distrust", "What to distrust"),
+    ("every-metric", "Every metric"),
+    ("provenance", "Provenance"),
+    ("glossary", "Glossary"),
+)
+
+if TYPE_CHECKING:
+    from leukoscope.encoders.bundle import Encoder
+    from leukoscope.encoders.features import Features
+
+
+def write_report(
+    run: Path,
+    *,
+    cellset: CellSet | None = None,
+    features: "Mapping[str, Features] | None" = None,
+    encoders: "Mapping[str, Encoder] | None" = None,
+    history: Mapping[str, Path] | None = None,
+    audit: dict[str, Any] | None = None,
+    title: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write ``report.html`` and ``figures/`` into the run folder of an evaluation, and return the page's path.
+
+    The page carries everything inside itself and asks nothing of the network. It draws what the evaluation computed and
+    scores nothing anew; a part whose input is not given says so in one line.
+
+    Args:
+        run: a whole run folder of ``leukoscope evaluate``.
+        cellset: the evaluated cells, for galleries and Grad-CAM.
+        features: features of the evaluated cells by encoder name, for maps.
+        encoders: encoder bundles by encoder name, for Grad-CAM and to say what they were trained on.
+        history: ``history.csv`` of pre-training by encoder name, for training curves.
+        audit: what the audit found, as a dict (``audit.json``).
+        title: of the page; made from the run's name where None.
+        seed: of the cells that are shown and of the maps.
+
+    Raises:
+        InputError: when ``run`` is no whole run folder of an evaluation.
+    """
+    evaluation = Evaluation.open(run)
+    leader = evaluation.ranked()[0]
+    trained_on = {name: encoder.info.pixels_fingerprint for name, encoder in (encoders or {}).items()}
+    drawn = pictures.draw(
+        evaluation, leader, cellset=cellset, features=features, encoders=encoders, history=history, seed=seed
+    )
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title or f"Evaluation of {run.resolve().name}",
+            facts=context.facts(evaluation, cellset),
+            summary=context.summary(evaluation),
+            what_was_run=context.what_was_run(evaluation),
+            cells=context.cells(evaluation, cellset, audit),
+            metrics=tables.metric_table(evaluation),
+            every_metric=tables.every_metric_table(evaluation),
+            per_class=tables.per_class_table(evaluation, list(evaluation.leaders())),
+            significance=significance_table(evaluation, leader),
+            pictures=drawn,
+            leader=leader,
+            doubts=doubts(evaluation, leader, audit=audit, trained_on=trained_on),
+            provenance=context.provenance(evaluation),
+            glossary=context.GLOSSARY,
+            research_use=context.RESEARCH_USE,
+            sections=SECTIONS,
+        )
+    )
+    path = run / "report.html"
+    with whole_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    log.info("report: %s (%.1f MB)", path, len(page.encode()) / 1e6)
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("leukoscope.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    return environment
