@@ -103,8 +103,7 @@ def _noise(images: Tensor, operation: Noise, draws: Draws) -> Tensor:
     u = draws.uniform(_NOISE, 2)
     rows = _rows(chosen(operation.p, u[:, 0]))
     sd = between(*operation.sd, u[rows, 1]).to(images.device)
-    # The pixels' numbers come from a stream of their own: those above are taken.
-    normals = draws.normal(_NOISE + 32, rows, images[0].numel(), images.device).reshape(-1, *images.shape[1:])
+    normals = draws.normal(_NOISE, rows, images[0].numel(), images.device).reshape(-1, *images.shape[1:])
     return _on_rows(images, rows, lambda some: damage.add_noise(some, normals, sd))
 
 

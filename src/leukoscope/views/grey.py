@@ -1,7 +1,6 @@
 """Operations on intensities ``(B, C, H, W)`` of any number of channels; one parameter a cell."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -15,9 +14,8 @@ def erode(images: Tensor, width: int) -> Tensor:
 
 def dilate(images: Tensor, width: int) -> Tensor:
     """Grey-level dilation: each pixel takes the greatest of the square window of ``width`` around it (width odd)."""
-    # A square window is a row after a column: 2w comparisons a pixel instead of w².
-    across = F.max_pool2d(images, (1, width), stride=1, padding=(0, width // 2))
-    return F.max_pool2d(across, (width, 1), stride=1, padding=(width // 2, 0))
+    # A square window is a row after a column. Comparing shifted images is many times faster than max_pool2d on a CPU.
+    return _greatest(_greatest(images, width // 2, dim=3), width // 2, dim=2)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
@@ -63,18 +61,25 @@ def gamma(images: Tensor, exponent: Tensor) -> Tensor:
     return images ** exponent[:, None, None, None]
 
 
+def _greatest(images: Tensor, radius: int, dim: int) -> Tensor:
+    """The greatest of each pixel and its neighbours up to ``radius`` away along ``dim``."""
+    result = images.clone()
+    for distance in range(1, min(radius, images.shape[dim] - 1) + 1):
+        length = images.shape[dim] - distance
+        for source, target in ((0, distance), (distance, 0)):
+            part = result.narrow(dim, target, length)
+            torch.maximum(part, images.narrow(dim, source, length), out=part)
+    return result
+
+
 def _blur_matrix(sigma: Tensor, side: int) -> Tensor:
     """``(B, side, side)``: row i holds the weights of all pixels in the blurred pixel i."""
-    places = torch.arange(side, device=sigma.device)
-    radius = max(1, int(4.0 * float(sigma.max()) + 0.5))
-    taps = torch.arange(-radius, radius + 1, device=sigma.device)
-    weights = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
-    weights = weights * (taps.abs() <= (4.0 * sigma[:, None] + 0.5).floor())
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    # Reflection about the outer edge of the edge pixels has the period 2 * side.
-    source = (places[:, None] + taps) % (2 * side)
-    source = torch.where(source >= side, 2 * side - 1 - source, source)
-    matrix = torch.zeros(len(sigma), side, side, device=sigma.device)
-    return matrix.scatter_add_(
-        2, source.expand(len(sigma), -1, -1), weights[:, None, :].expand(-1, side, -1).contiguous()
-    )
+    distance = torch.arange(2 * side, device=sigma.device)
+    radius = (4.0 * sigma + 0.5).floor().clamp(max=side)[:, None]
+    weights = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2) * (distance <= radius)
+    weights = weights / (2.0 * weights.sum(dim=1, keepdim=True) - weights[:, :1])
+    place = torch.arange(side, device=sigma.device)
+    apart, beyond = place[:, None] - place, place[:, None] + place + 1
+    # A pixel is met three times: where it is, and mirrored at either edge.
+    distances = torch.stack([apart.abs(), beyond, 2 * side - beyond])
+    return weights[:, distances].sum(dim=1)

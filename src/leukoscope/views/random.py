@@ -6,6 +6,7 @@ operations that are exact on every device.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST = 0xBF58476D1CE4E5B9
 _SECOND = 0x94D049BB133111EB
 _WORD = (1 << 64) - 1
+_KINDS = 32
+_NUMBERS_A_KIND = 6
 
 
 def uniforms(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> Tensor:
@@ -54,7 +57,7 @@ def normals(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> Te
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of a batch in one of its views; each kind of operation draws from a stream of its own.
+    """The random numbers of a batch in one of its views; each kind of operation has numbers of its own.
 
     So an operation that is added to a policy, or taken out, leaves the numbers of the others as they were.
     """
@@ -65,15 +68,23 @@ class Draws:
     view: int
 
     def uniform(self, kind: int, n: int) -> Tensor:
-        """Uniform numbers ``(B, n)`` in [0, 1) for the operation ``kind`` (0 to 63)."""
-        return uniforms(self.seed, self.epoch, self.cells, n, self._stream(kind))
+        """Uniform numbers ``(B, n)`` in [0, 1) for the operation ``kind`` (0 to 31)."""
+        if n > _NUMBERS_A_KIND:
+            return uniforms(self.seed, self.epoch, self.cells, n, self._stream(1 + kind))
+        return self._table[:, kind, :n]
 
     def normal(self, kind: int, rows: Tensor, n: int, device: torch.device) -> Tensor:
         """Standard normal numbers ``(len(rows), n)`` on ``device`` for the cells at ``rows`` of the batch."""
-        return normals(self.seed, self.epoch, self.cells[rows].to(device), n, self._stream(kind))
+        return normals(self.seed, self.epoch, self.cells[rows].to(device), n, self._stream(1 + _KINDS + kind))
 
-    def _stream(self, kind: int) -> int:
-        return self.view * 64 + kind
+    @cached_property
+    def _table(self) -> Tensor:
+        """All the small draws at once ``(B, kinds, numbers)``: one hash costs less than one for each operation."""
+        numbers = uniforms(self.seed, self.epoch, self.cells, _KINDS * _NUMBERS_A_KIND, self._stream(0))
+        return numbers.reshape(len(self.cells), _KINDS, _NUMBERS_A_KIND)
+
+    def _stream(self, number: int) -> int:
+        return self.view * (1 + 2 * _KINDS) + number
 
 
 def _cell_keys(seed: int, epoch: int, cells: Tensor, stream: int) -> Tensor:

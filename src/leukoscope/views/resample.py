@@ -1,10 +1,12 @@
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from leukoscope.cells.intensity import Intensity
 
-# Levels lie half an octave apart; a view is drawn from the nearest, so from one at most a quarter of an octave off.
+# Levels lie half an octave apart; a view is drawn from the next finer one, so from 1 to 1.41 pixels for one of its own.
 _LEVELS_AN_OCTAVE = 2
 _PLANES_AT_ONCE = 4
 
@@ -23,12 +25,12 @@ def resize(pixels: Tensor, side: int) -> Tensor:
         float32 ``(B, C, side, side)``, in the pixels' own grey levels.
     """
     count, channels, height, width = pixels.shape
-    if (height, width) == (side, side) or count == 0:
-        return pixels.to(torch.float32).reshape(count, channels, *((side, side) if count == 0 else (height, width)))
-    if pixels.dtype != torch.uint8 or pixels.device.type != "cpu":
+    if count == 0:
+        return torch.empty(0, channels, side, side, device=pixels.device)
+    if (height, width) == (side, side):
+        return pixels.to(torch.float32)
+    if pixels.dtype != torch.uint8 or pixels.device.type != "cpu" or torch.compiler.is_exporting():
         return _interpolate(pixels.to(torch.float32), side)
-    if channels == 3:
-        return _interpolate(pixels.contiguous(memory_format=torch.channels_last), side).to(torch.float32).contiguous()
     # The integer kernel works on four planes at once, whatever their number, so they are laid out by four.
     planes = pixels.reshape(-1, height, width)
     missing = -len(planes) % _PLANES_AT_ONCE
@@ -41,7 +43,7 @@ def resample(pixels: Tensor, cells: Tensor, placements: Tensor, side: int, inten
     """Draw views of any placement and magnification, antialiased, in one resampling each.
 
     Bilinear interpolation alone aliases where a view shrinks the image. So each view is drawn from a copy of its image
-    that :func:`resize` has already shrunk to nearly the view's own scale; such copies have a side of
+    that :func:`resize` has already shrunk to the view's own scale or a little above; such copies have a side of
     ``side * 2**(k / 2)``, are made only for the cells that need them, and serve all views. A view that shows the whole
     image upright is drawn from a copy of its own size and so equals the plain resize. Beyond its edges the image is
     reflected. An image that is not square is squashed, as :func:`resize` does it.
@@ -56,31 +58,48 @@ def resample(pixels: Tensor, cells: Tensor, placements: Tensor, side: int, inten
     Returns:
         float32 ``(R, C, side, side)`` in [0, 1], on the device of ``pixels``.
     """
-    views = torch.empty(len(cells), pixels.shape[1], side, side, device=pixels.device)
+    device = pixels.device
+    views = torch.empty(len(cells), pixels.shape[1], side, side, device=device)
     sides = _level_sides(placements, side, max(pixels.shape[2:]))
     for level_side in sorted(set(sides.tolist())):
-        rows = (sides == level_side).nonzero()[:, 0]
-        needed, which = _distinct(cells[rows], len(pixels))
-        images = pixels if len(needed) == len(pixels) else pixels[needed.to(pixels.device)]
-        level = images.to(torch.float32) if level_side == 0 else resize(images, level_side)
-        grid = _grid(placements[rows].to(pixels.device), side)
-        drawn = F.grid_sample(level[which.to(pixels.device)], grid, padding_mode="reflection", align_corners=False)
-        views[rows.to(pixels.device)] = drawn
+        for needed, rows in _by_count(cells, (sides == level_side).nonzero()[:, 0]):
+            images = pixels if len(needed) == len(pixels) else pixels.index_select(0, needed.to(device))
+            level = images.to(torch.float32) if level_side == 0 else resize(images, level_side)
+            drawn = _draw(level, placements[rows].to(device), side)
+            views.index_copy_(0, rows.flatten().to(device), drawn)
     return scale(views, intensity)
 
 
 def scale(grey_levels: Tensor, intensity: Intensity) -> Tensor:
-    """Turn grey levels ``(B, C, H, W)`` into intensities clipped to [0, 1], as :meth:`Intensity.scale` does."""
+    """Turn grey levels ``(B, C, H, W)`` into intensities in [0, 1], as :meth:`Intensity.scale` does, but in place."""
     low = torch.tensor(intensity.low, device=grey_levels.device)[:, None, None]
-    high = torch.tensor(intensity.high, device=grey_levels.device)[:, None, None]
-    return ((grey_levels - low) / (high - low)).clamp(0.0, 1.0)
+    span = torch.tensor(intensity.high, device=grey_levels.device)[:, None, None] - low
+    if low.any():
+        grey_levels = grey_levels.sub_(low)
+    return grey_levels.div_(span).clamp_(0.0, 1.0)
 
 
-def _distinct(numbers: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """The distinct ``numbers`` below ``limit`` in order, and where among them each number stands."""
-    present = torch.zeros(limit, dtype=torch.int64)
-    present[numbers] = 1
-    return present.nonzero()[:, 0], (present.cumsum(0) - 1)[numbers]
+def _by_count(cells: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Group the views ``rows`` by how many of them show the same cell.
+
+    Yields the cells ``(n,)`` in order, and their views ``(n, m)``, for every such number m.
+    """
+    rows = rows[cells[rows].argsort(stable=True)]
+    counts = cells[rows].bincount()
+    own_count = counts[cells[rows]]
+    for count in sorted(set(own_count.tolist())):
+        yield (counts == count).nonzero()[:, 0], rows[own_count == count].reshape(-1, count)
+
+
+def _draw(images: Tensor, placements: Tensor, side: int) -> Tensor:
+    """Draw m views of each of n images: ``(n, C, H, W)`` and ``(n, m, 2, 3)`` to ``(n * m, C, side, side)``.
+
+    The views of an image are drawn one below the other, so that the image need not be copied for each.
+    """
+    count, number = placements.shape[:2]
+    grid = _grid(placements.flatten(0, 1), side).reshape(count, number * side, side, 2)
+    drawn = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return drawn.reshape(count, -1, number, side, side).transpose(1, 2).flatten(0, 1)
 
 
 def _interpolate(images: Tensor, side: int) -> Tensor:
@@ -90,10 +109,10 @@ def _interpolate(images: Tensor, side: int) -> Tensor:
 def _level_sides(placements: Tensor, side: int, image_side: int) -> Tensor:
     """The side of the copy that each view is drawn from; 0 is the image itself, where no smaller copy is due."""
     field = torch.linalg.det(placements[:, :, :2]).abs().sqrt().clamp(min=1e-3)
-    steps = torch.round(-_LEVELS_AN_OCTAVE * torch.log2(field))
-    sides = torch.round(side * 2.0 ** (steps / _LEVELS_AN_OCTAVE)).long()
-    full = sides > image_side * 2.0 ** (-0.5 / _LEVELS_AN_OCTAVE)
-    return torch.where(full & (sides != side) | (sides > image_side), 0, sides)
+    # Rounding in a rotation must not lift a view by a level, hence the tolerance.
+    steps = torch.ceil(_LEVELS_AN_OCTAVE * torch.log2(1.0 / field) - 1e-4)
+    sides = torch.round(side * 2.0 ** (steps / _LEVELS_AN_OCTAVE)).long().clamp(min=1)
+    return torch.where(sides > image_side, 0, sides)
 
 
 def _grid(placements: Tensor, side: int) -> Tensor:
