@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +88,28 @@ def test_an_existing_file_is_not_overwritten_unasked(make_set: MakeSet, tmp_path
         embed(cellset, encoder, tmp_path / "f.h5ad")
     embed(cellset, encoder, tmp_path / "f.h5ad", overwrite=True)
     assert len(Features.read(tmp_path / "f.h5ad")) == 21
+
+
+def test_cells_of_another_pixel_size_are_warned_of(make_set: MakeSet, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = random_encoder("resnet18", make_set("a.set", pixel_size_um=0.5), size=32, seed=0)
+    embed(make_set("b.set", pixel_size_um=0.54), encoder)
+    assert not caplog.records
+    embed(make_set("c.set", pixel_size_um=0.56), encoder)
+    assert "0.56 um a pixel, the encoder learned 0.5" in caplog.text
+
+
+def test_a_run_killed_in_the_middle_leaves_nothing_that_looks_whole(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set(count=400, size=64)
+    random_encoder("resnet18", cellset, size=64, seed=0).save(tmp_path / "encoder")
+    words = [cellset.path, tmp_path / "encoder", tmp_path / "f.h5ad", "--batch", 8, "--maps", "--device", "cpu"]
+    command = [sys.executable, "-c", "from leukoscope.cli.main import run; run()", "embed", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        started = tmp_path / ".f.maps.npy.partial"
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "f.h5ad").exists()
+    assert not maps_path(tmp_path / "f.h5ad").exists()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert len(Features.read(tmp_path / "f.h5ad")) == 400

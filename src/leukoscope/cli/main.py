@@ -3,6 +3,7 @@ import sys
 
 import typer
 
+from leukoscope.cli.embed import embed
 from leukoscope.cli.pack import pack
 from leukoscope.cli.simulate import simulate
 from leukoscope.cli.pretrain import pretrain
@@ -27,6 +28,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+app.command("embed")(embed)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)

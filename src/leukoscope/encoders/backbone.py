@@ -58,7 +58,8 @@ def create_backbone(
 def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained: bool = False) -> nn.Module:
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": pretrained}
     config = timm.get_pretrained_cfg(name)
-    if size is not None and config is not None and config.fixed_input_size:
+    fixed = size is not None and config is not None and config.fixed_input_size
+    if fixed:
         options["img_size"] = size
     if name.startswith("vit_"):
         # Views of other sizes than ``size`` (local crops) pass too: position embeddings are resampled on the way.
@@ -68,25 +69,35 @@ def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained:
         torch.default_generator.manual_seed(seed)
         try:
             backbone: nn.Module = timm.create_model(name, **options)
-        except (AssertionError, ValueError, TypeError) as error:
-            raise InputError(
-                f"backbone {name} at {size} px: {str(error) or 'timm refuses'}; try another size"
-            ) from None
+            if fixed:
+                _try_once(backbone, channels, size)
+        except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split()) or "timm refuses"
+            raise InputError(f"backbone {name} at {size} px: {reason}; choose another --size") from None
     # Some networks widen their features once more after pooling; num_features is what forward returns.
     backbone.num_features = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     return backbone
 
 
+def _try_once(backbone: nn.Module, channels: int, size: int | None) -> None:
+    """Some transformers notice only in the forward pass that a size is no multiple of their patches."""
+    assert size is not None
+    training = backbone.training
+    with torch.no_grad():
+        backbone.eval()(torch.zeros(1, channels, size, size))
+    backbone.train(training)
+
+
 def _build_pretrained(name: str, seed: int, size: int | None) -> nn.Module:
+    config = timm.get_pretrained_cfg(name)
+    source = (config.hf_hub_id or config.url) if config else None
+    if source is None:
+        raise InputError(f"backbone {name}: timm has no pretrained weights for it; use random ones, or give a file")
     try:
         return _build(name, 3, seed, size, pretrained=True)
     except InputError:
         raise
     except Exception as error:  # the hub's client raises what its transport raises
-        config = timm.get_pretrained_cfg(name)
-        source = (config.hf_hub_id or config.url) if config else None
-        if source is None:
-            raise InputError(f"backbone {name}: timm has no pretrained weights for it; use weights: random") from None
         raise InputError(
             f"backbone {name}: its ImageNet weights cannot be fetched ({type(error).__name__}); download "
             f"model.safetensors of {source} elsewhere and give the file's path instead of 'imagenet'"

@@ -1,0 +1,48 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leukoscope.cli.options import Device, Json, Only, Overwrite, Seed, Size
+from leukoscope.cli.output import say, say_json
+
+_ENCODER = "An encoder bundle; or random:NAME, imagenet:NAME, imagenet:NAME@FILE with a timm NAME, as a baseline."
+
+
+def embed(
+    cellset: Annotated[Path, typer.Argument(metavar="SET", help="A CellSet.")],
+    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help=_ENCODER)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The features to write, .h5ad.")],
+    only: Only = None,
+    batch: Annotated[int, typer.Option("--batch", help="Cells a step; does not change the features.", min=1)] = 256,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16.")] = "auto",
+    flips: Annotated[bool, typer.Option("--flips", help="Average over the eight flips and quarter turns.")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Also store unpooled maps beside OUT, float16.")] = False,
+    size: Size = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Compute the features of every cell with a frozen encoder."""
+    from leukoscope.cells.cellset import CellSet
+    from leukoscope.encoders.baselines import open_encoder
+    from leukoscope.encoders.embed import embed as run
+
+    cells = CellSet.open(cellset)
+    cells = cells.where(only) if only else cells
+    found = open_encoder(encoder, cells, size=size, seed=seed)
+    features = run(
+        cells,
+        found,
+        out,
+        batch=batch,
+        device=device,
+        precision=precision,
+        flips=flips,
+        maps=maps,
+        overwrite=overwrite,
+    )
+    count, width = features.x.shape
+    say(f"{out}: {count} cells, {width} features each, by {found.info.timm_name} ({found.info.method})")
+    say_json(json, {"features": str(out), "cells": count, "dim": width, "encoder": found.fingerprint})

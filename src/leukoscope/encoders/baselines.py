@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import timm
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
+from leukoscope.encoders.backbone import create_backbone
+from leukoscope.encoders.bundle import Encoder, EncoderInfo, random_encoder
+
+
+def open_encoder(spec: str, cellset: CellSet, *, size: int | None = None, seed: int = 0) -> Encoder:
+    """The encoder that ``spec`` names: a bundle's folder, or a baseline for cells like those of ``cellset``.
+
+    ``random:NAME`` has random weights drawn from ``seed``; ``imagenet:NAME`` timm's pretrained weights, from its hub,
+    and ``imagenet:NAME@FILE`` the same from a file. Baselines take images of ``size``, the cells' own if None.
+
+    Raises:
+        InputError: when there is no such bundle, network or file.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "random" and name:
+        return random_encoder(name, cellset, size, seed)
+    if kind == "imagenet" and name:
+        name, _, file = name.partition("@")
+        return imagenet_encoder(name, cellset, size, weights=Path(file) if file else "imagenet")
+    if size is not None:
+        raise InputError(f"--size {size}: {spec} is a bundle and brings its own size; leave --size out")
+    return Encoder.load(spec)
+
+
+def imagenet_encoder(
+    name: str, cellset: CellSet, size: int | None = None, *, weights: str | Path = "imagenet"
+) -> Encoder:
+    """The transfer baseline: backbone ``name`` with pretrained RGB weights for cells like those of ``cellset``.
+
+    Grey and RGB cells are normalised as the weights expect (grey by the mean over RGB, the rest folded into the stem);
+    cells of other channel counts by their own mean and std, as no channel is a colour.
+    """
+    size = size or max(cellset.info.height, cellset.info.width)
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    if config is not None and cellset.channels == 3:
+        mean, std = tuple(config.mean), tuple(config.std)
+    elif config is not None and cellset.channels == 1:
+        mean, std = (sum(config.mean) / 3,), (sum(config.std) / 3,)
+    backbone = create_backbone(name, channels=cellset.channels, weights=weights, seed=0, size=size, mean=mean, std=std)
+    licence = (config.license if config is not None else None) or "unknown"
+    info = EncoderInfo.of(
+        cellset, backbone, timm_name=name, size=size, method="imagenet", mean=mean, std=std, licence=licence
+    )
+    return Encoder(backbone, info)
