@@ -26,9 +26,8 @@ def make_folds(
     duplicates (one content hash) never stand on both sides of a fold; both rules together, so a duplicate that two
     patients share keeps all cells of both together.
 
-    Args:
-        cells: the CellSet's table, with ``cell_id`` and the ``group`` column.
-        labels: the label of each cell ``(N,)`` as objects; a cell with None takes no part.
+    ``cells`` is the CellSet's table; ``labels`` holds the label of each cell ``(N,)`` as objects, and a cell with None
+    takes no part.
 
     Returns:
         ``cell_id, repeat, fold, role`` with role ``train`` or ``test``: one row for each cell, repeat and fold.

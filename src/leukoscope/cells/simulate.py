@@ -1,8 +1,5 @@
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.inorder import in_order
 from leukoscope.cells.simulator.camera import exposed
 from leukoscope.cells.simulator.kinds import KINDS, Kind, kinds_named
 from leukoscope.cells.simulator.optics import bright_field
@@ -21,10 +19,11 @@ from leukoscope.common.files import whole_folder
 from leukoscope.common.progress import progress
 from leukoscope.common.settings import Settings
 
-_CHUNK = 32
+_CHUNK = 8
 _LATENTS = (
     "diameter_um", "elongation", "roughness", "nucleus_ratio", "lobes", "lobe_spread", "granules", "granule_um",
     "granule_phase", "chromatin_phase", "cytoplasm_index", "nucleus_index", "defocus_um", "x_um", "y_um", "angle",
+    "debris_um",
 )  # fmt: skip
 
 
@@ -63,11 +62,18 @@ def simulate(
     field of view is constant: another ``size`` shows the same cell finer or coarser.
 
     Args:
+        out: the folder to make.
+        cells: how many cells.
+        size: side of the images in pixels.
+        bit_depth: 8 gives uint8; 9 to 16 bits are kept in uint16.
         classes: the kinds to show; all eight when None. One left out is a novelty.
-        composition: None for every kind equally often; else as :func:`parse_composition` returns it.
-        patients: how many patients the cells come from, in turn; patients are spread over ``batches``.
+        composition: None for every kind equally often; else a patient type, ``mixed``, or amounts of kinds.
+        patients: how many patients the cells come from, in turn.
+        batches: how many batches the patients are spread over, in turn.
         difficulty: 0 to 1; how far the kinds overlap.
+        seed: of everything random.
         jobs: threads; 0 takes one a core.
+        overwrite: replace what ``out`` holds already.
 
     Raises:
         InputError: when a setting is out of range, or ``out`` exists already and ``overwrite`` is false.
@@ -82,45 +88,40 @@ def simulate(
     )  # fmt: skip
     simulation = Simulation(settings)
     dtype = np.dtype(np.uint8 if bit_depth <= 8 else np.uint16)
-    with whole_folder(out, overwrite=overwrite) as folder:
-        with (
-            CellSetWriter(folder, channels=("bright-field",), height=size, width=size, dtype=dtype) as writer,
-            progress("simulating", cells) as advance,
-        ):
-            for pixels, rows in _in_order(simulation, jobs):
-                writer.add(pixels, rows)
-                advance(len(rows))
-            writer.finish(
-                packing={"simulator": settings.model_dump(mode="json")},
-                bit_depth=bit_depth,
-                pixel_size_um=FIELD_UM / size,
-            )
+    with (
+        whole_folder(out, overwrite=overwrite) as folder,
+        CellSetWriter(folder, channels=("bright-field",), height=size, width=size, dtype=dtype) as writer,
+        progress("simulating", cells) as advance,
+    ):
+        workers = jobs or len(os.sched_getaffinity(0))
+        chunks = in_order(simulation.render, range(cells), jobs=workers, weight=lambda _: 1, chunk=_CHUNK)
+        for _, (pixels, rows) in chunks:
+            writer.add(pixels, rows)
+            advance(len(rows))
+        packing = {"simulator": settings.model_dump(mode="json")}
+        writer.finish(packing=packing, bit_depth=bit_depth, pixel_size_um=FIELD_UM / size)
     return CellSet.open(out)
 
 
 class Simulation:
-    """Plans and renders cells by their number, in any order."""
+    """Plans and renders cells by their number, in any order.
+
+    Raises:
+        InputError: when a kind or patient type is unknown, or the composition holds none of the classes.
+    """
 
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
         self.kinds = kinds_named(settings.classes)
         composition = settings.composition
         self.composition = parse_composition(composition) if isinstance(composition, str) else composition
-
-    @cached_property
-    def patients(self) -> list[Patient]:
-        """The patients, with the true proportions that their cells are drawn from."""
-        even = {kind.name: 1.0 for kind in self.kinds}
-        rngs = [np.random.default_rng((self.settings.seed, 1, number)) for number in range(self.settings.patients)]
-        return [draw_patient(even if self.composition is None else self.composition, rng) for rng in rngs]
-
-    @cached_property
-    def donors(self) -> list[Donor]:
-        """What all cells of a patient share, with the shifts of the patient's batch."""
-        return [
-            _draw_donor(self.settings.seed, number, number % self.settings.batches)
-            for number in range(self.settings.patients)
-        ]
+        numbers = range(settings.patients)
+        self.donors: list[Donor] = [_draw_donor(settings.seed, n, n % settings.batches) for n in numbers]
+        self.patients: list[Patient] = []
+        if self.composition is not None:
+            names = [kind.name for kind in self.kinds]
+            rngs = [np.random.default_rng((settings.seed, 1, number)) for number in numbers]
+            self.patients = [draw_patient(self.composition, names, rng) for rng in rngs]
 
     def render(self, numbers: Sequence[int]) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Pixels ``(n, 1, size, size)`` and table rows of the cells of these numbers."""
@@ -145,8 +146,9 @@ class Simulation:
             turn, kind = divmod(number, len(self.kinds))
             return self.kinds[kind], turn % self.settings.patients
         patient = number % self.settings.patients
-        shares = np.cumsum([self.patients[patient].proportions[kind.name] for kind in self.kinds])
-        return self.kinds[int(np.searchsorted(shares / shares[-1], uniform, side="right"))], patient
+        upper = np.cumsum(list(self.patients[patient].proportions.values()))
+        # The last bound may round to just below 1.
+        return self.kinds[min(int(np.searchsorted(upper, uniform, side="right")), len(upper) - 1)], patient
 
     def _row(self, number: int, pixels: np.ndarray, kind: str, patient: int, cell: Traits) -> dict[str, Any]:
         name, batch = f"P{patient + 1:03d}", f"B{patient % self.settings.batches + 1}"
@@ -175,19 +177,5 @@ def _draw_donor(seed: int, patient: int, batch: int) -> Donor:
         vignetting=0.04 * abs(float(lamp[4])),
         blur=float(np.clip(0.2 + 0.1 * lamp[5], 0, 0.5)),
         noise=float(np.exp(0.15 * lamp[6])),
+        columns=seed * 1000 + batch,
     )
-
-
-def _in_order(simulation: Simulation, jobs: int) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
-    """Render all cells in chunks, a few chunks ahead. NumPy and the FFT release the lock, so threads suffice."""
-    count = simulation.settings.cells
-    workers = jobs or len(os.sched_getaffinity(0))
-    waiting: deque[Future[tuple[np.ndarray, list[dict[str, Any]]]]] = deque()
-    _ = simulation.patients, simulation.donors
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, count, _CHUNK):
-            waiting.append(pool.submit(simulation.render, range(start, min(start + _CHUNK, count))))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -10,7 +10,9 @@ from leukoscope.cli.output import say, say_json
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder of the CellSet to make.")],
     cells: Annotated[int, typer.Option("--cells", help="How many cells.", min=1)] = 1000,
-    size: Annotated[int, typer.Option("--size", help="Side of the square images, in pixels; 32 micrometres.")] = 200,
+    size: Annotated[
+        int, typer.Option("--size", help="Side of the square images, in pixels; always 28 micrometres.")
+    ] = 200,
     bit_depth: Annotated[int, typer.Option("--bit-depth", help="8, or for instance 12 in 16-bit pixels.")] = 8,
     classes: Annotated[
         str | None, typer.Option("--classes", metavar="KIND,KIND,...", help="Kinds to show; all eight by default.")
@@ -20,14 +22,12 @@ def simulate(
         typer.Option(
             "--composition",
             metavar="TYPE",
-            help="healthy, mixed, another patient type, or NEU=60,LYM=30,...; see docs.",
+            help="healthy, another patient type, mixed, or NEU=60,LYM=30,...",
         ),
     ] = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="Every kind equally often (the default).")] = False,
     patients: Annotated[int, typer.Option("--patients", help="How many patients.", min=1)] = 10,
-    batches: Annotated[
-        int, typer.Option("--batches", help="How many batches the patients are spread over.", min=1)
-    ] = 2,
+    batches: Annotated[int, typer.Option("--batches", help="Batches that the patients are spread over.", min=1)] = 2,
     difficulty: Annotated[float, typer.Option("--difficulty", help="0 to 1: how far the kinds overlap.")] = 0.5,
     seed: Seed = 0,
     jobs: Jobs = 0,

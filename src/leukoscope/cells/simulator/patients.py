@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,26 +35,31 @@ PATIENT_TYPES: dict[str, dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Patient:
-    """A simulated patient: its type and the proportion of every kind in its blood, summing to 1."""
+    """A simulated patient: its type and the proportion of each kind in its sample, summing to 1."""
 
     patient_type: str
     proportions: dict[str, float]
 
 
-def draw_patient(composition: str | Mapping[str, float], rng: np.random.Generator) -> Patient:
-    """Draw the true proportions of one patient, uniformly within the ranges of its type.
+def draw_patient(composition: str | Mapping[str, float], kinds: Sequence[str], rng: np.random.Generator) -> Patient:
+    """Draw the true proportions of one patient's ``kinds``, uniformly within the ranges of its type.
 
-    Args:
-        composition: a patient type; ``mixed`` for a type drawn at random; or given proportions of kinds.
+    ``composition`` is a patient type; ``mixed`` for a type drawn at random; or given amounts of kinds.
+
+    Raises:
+        InputError: when the composition holds none of the kinds.
     """
-    if not isinstance(composition, str):
-        total = sum(composition.values())
-        return Patient("given", {kind: composition.get(kind, 0.0) / total for kind in KINDS})
-    name = str(rng.choice(list(PATIENT_TYPES))) if composition == "mixed" else composition
-    ranges = {**REFERENCE_RANGES, **PATIENT_TYPES[name]}
-    amounts = {kind: float(rng.uniform(*ranges.get(kind, (0.0, 0.0)))) for kind in KINDS}
-    total = sum(amounts.values())
-    return Patient(name, {kind: amount / total for kind, amount in amounts.items()})
+    if isinstance(composition, str):
+        name = str(rng.choice(list(PATIENT_TYPES))) if composition == "mixed" else composition
+        ranges = {**REFERENCE_RANGES, **PATIENT_TYPES[name]}
+        # Every kind is drawn, so that leaving one out does not move the others.
+        amounts = {kind: float(rng.uniform(*ranges.get(kind, (0.0, 0.0)))) for kind in KINDS}
+    else:
+        name, amounts = "given", {kind: composition.get(kind, 0.0) for kind in KINDS}
+    total = sum(amounts[kind] for kind in kinds)
+    if not 0 < total < float("inf"):
+        raise InputError(f"--composition: it holds none of {', '.join(kinds)}; add one of its kinds to --classes")
+    return Patient(name, {kind: amounts[kind] / total for kind in kinds})
 
 
 def parse_composition(text: str) -> str | dict[str, float]:
@@ -65,9 +70,8 @@ def parse_composition(text: str) -> str | dict[str, float]:
     """
     if "=" not in text:
         if text != "mixed" and text not in PATIENT_TYPES:
-            raise InputError(
-                f"--composition: unknown patient type {text!r}; choose mixed, {', '.join(PATIENT_TYPES)}, or NEU=60,LYM=40"
-            )
+            known = ", ".join(PATIENT_TYPES)
+            raise InputError(f"--composition: unknown patient type {text!r}; choose mixed, {known}, or NEU=60,LYM=40")
         return text
     amounts: dict[str, float] = {}
     for part in text.split(","):
@@ -80,6 +84,4 @@ def parse_composition(text: str) -> str | dict[str, float]:
             amounts[kind] = -1.0
         if not amounts[kind] >= 0:
             raise InputError(f"--composition: {part!r} is not KIND=AMOUNT with a positive amount")
-    if not 0 < sum(amounts.values()) < float("inf"):
-        raise InputError(f"--composition: the amounts of {text!r} do not sum to a positive number")
     return amounts

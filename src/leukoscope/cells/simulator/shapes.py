@@ -4,7 +4,7 @@ import numpy as np
 
 from leukoscope.cells.simulator.traits import CHROMATIN_CLUMPS, HARMONICS, MAX_GRANULES, MAX_LOBES, Traits
 
-FIELD_UM = 32.0
+FIELD_UM = 28.0
 WAVELENGTH_UM = 0.53
 Array = np.ndarray
 
@@ -22,7 +22,7 @@ def phase_maps(cells: Sequence[Traits], grid: int) -> tuple[Array, Array, Array]
         clumps as points on the same grid, each point with its peak phase, to be given their width in Fourier space.
     """
     x, y = _own_coordinates(cells, grid)
-    body = _body(cells, x, y)
+    body = _body(cells, x, y) + _debris(cells, grid)
     nucleus = _nucleus(cells, x, y)
     scale = np.float32(2 * np.pi / WAVELENGTH_UM)
     phase = scale * (column(cells, "cytoplasm_index") * body + column(cells, "nucleus_index") * nucleus)
@@ -44,18 +44,34 @@ def _body(cells: Sequence[Traits], x: Array, y: Array) -> Array:
     radius = column(cells, "diameter_um") / 2
     r2 = x * x + y * y
     inverse = 1 / np.sqrt(r2 + np.float32(1e-4))
-    cosine, sine = x * inverse, y * inverse
-    outline = np.ones_like(r2)
-    c, s = cosine, sine
-    for order in range(HARMONICS):
-        # cos and sin of the next multiple of the angle, from the addition theorem.
-        c, s = c * cosine - s * sine, s * cosine + c * sine
-        amplitude = column(cells, "roughness") / np.float32(np.sqrt(1 + order))
-        for part, wave in enumerate((c, s)):
-            weight = np.array([cell.shape[order, part] for cell in cells], np.float32)[:, None, None]
-            outline += amplitude * weight * wave
+    turn = np.empty(x.shape, np.complex64)
+    np.multiply(x, inverse, out=turn.real)
+    np.multiply(y, inverse, out=turn.imag)
+    # The harmonics 2, 3, ... of the angle are powers of its unit vector: Horner's rule sums them.
+    weights = np.array([cell.shape @ (1, -1j) for cell in cells], np.complex64)[:, :, None, None]
+    wave = weights[:, HARMONICS - 1] / HARMONICS * turn
+    for order in range(HARMONICS - 2, -1, -1):
+        wave += weights[:, order] / (order + 1)
+        wave *= turn
+    wave *= turn
+    outline = np.maximum(1 + column(cells, "roughness") * wave.real, 0.5)
     inside = np.clip(1 - r2 / (radius * outline) ** 2, 0, 1)
-    return 2 * radius * np.sqrt(inside)
+    thickness: Array = 2 * radius * np.sqrt(inside)
+    return thickness
+
+
+def _debris(cells: Sequence[Traits], grid: int) -> Array:
+    """Thickness in micrometres of a fragment beside some of the cells."""
+    thickness = np.zeros((len(cells), grid, grid), np.float32)
+    axis = ((np.arange(grid, dtype=np.float32) + 0.5) / grid - 0.5) * np.float32(FIELD_UM)
+    for number, cell in enumerate(cells):
+        if cell.debris_um > 0:
+            away = cell.diameter_um / 2 + (1 + 2 * cell.places[-1, 1]) * cell.debris_um
+            angle = 2 * np.pi * cell.places[-1, 2]
+            x, y = cell.x_um + away * np.cos(angle), cell.y_um + away * np.sin(angle)
+            r2 = (axis[None, :] - x) ** 2 + (axis[:, None] - y) ** 2
+            thickness[number] = np.sqrt(np.clip(cell.debris_um**2 - 4 * r2, 0, None))
+    return thickness
 
 
 def _nucleus(cells: Sequence[Traits], x: Array, y: Array) -> Array:

@@ -8,6 +8,7 @@ MAX_LOBES = 5
 MAX_GRANULES = 160
 CHROMATIN_CLUMPS = 90
 HARMONICS = 5
+PLACES = MAX_GRANULES + CHROMATIN_CLUMPS + MAX_LOBES + 2
 _NORMALS = 24
 
 
@@ -18,18 +19,18 @@ class Donor:
     size: float = 1.0
     granularity: float = 1.0
     index: float = 1.0
-    magnification: float = 1.0
     focus_um: float = 0.0
     brightness: float = 1.0
     slope: tuple[float, float] = (0.0, 0.0)
     vignetting: float = 0.0
     blur: float = 0.2
     noise: float = 1.0
+    columns: int = 0  # seed of the camera's fixed pattern
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Everything that one cell's image is rendered from; lengths in micrometres, angles in radians, phases in radians."""
+    """Everything that one cell's image is rendered from; lengths in micrometres, angles and phases in radians."""
 
     diameter_um: float
     elongation: float
@@ -47,8 +48,9 @@ class Traits:
     x_um: float
     y_um: float
     angle: float
+    debris_um: float  # 0 for none
     shape: np.ndarray  # (HARMONICS, 2) cosine and sine of the outline
-    places: np.ndarray  # (MAX_GRANULES + CHROMATIN_CLUMPS + MAX_LOBES + 2, 3) uniforms
+    places: np.ndarray  # (PLACES, 3) uniforms of the granules, the clumps, the lobes, and two more
     donor: Donor
 
 
@@ -59,7 +61,7 @@ def draw_traits(kind: Kind, donor: Donor, difficulty: float, rng: np.random.Gene
     """
     z = rng.standard_normal(_NORMALS)
     shape = rng.standard_normal((HARMONICS, 2))
-    places = rng.random((MAX_GRANULES + CHROMATIN_CLUMPS + MAX_LOBES + 2, 3))
+    places = rng.random((PLACES, 3))
     width = 0.4 + 1.2 * difficulty
     near = kind.spread * width
 
@@ -80,10 +82,11 @@ def draw_traits(kind: Kind, donor: Donor, difficulty: float, rng: np.random.Gene
         chromatin_phase=around(kind.chromatin_phase, 9, 2.0),
         cytoplasm_index=around(kind.cytoplasm_index, 10) * donor.index,
         nucleus_index=around(kind.nucleus_index, 11, 2.0) * donor.index,
-        defocus_um=1.0 + donor.focus_um + 1.1 * width * float(z[12]),
-        x_um=float(np.clip(1.4 * z[13], -4.0, 4.0)),
-        y_um=float(np.clip(1.4 * z[14], -4.0, 4.0)),
+        defocus_um=1.6 + donor.focus_um + 0.8 * width * float(z[12]),
+        x_um=float(np.clip(1.2 * z[13], -2.5, 2.5)),
+        y_um=float(np.clip(1.2 * z[14], -2.5, 2.5)),
         angle=float(2 * np.pi * places[-1, 0]),
+        debris_um=1.6 * float(np.exp(0.4 * z[15])) if z[16] > 1.4 else 0.0,
         shape=shape,
         places=places,
         donor=donor,
