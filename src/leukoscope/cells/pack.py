@@ -13,14 +13,12 @@ from leukoscope.cells.cellset import CellSetInfo
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.prepare import Outcome, prepare_all
-from leukoscope.cells.readers.protocol import Plan
+from leukoscope.cells.readers.protocol import HEAVY, Plan
 from leukoscope.cells.readers.registry import reader_for
 from leukoscope.common.files import whole_folder
 from leukoscope.common.progress import progress
 
 __all__ = ["PackReport", "PackSettings", "pack"]
-
-_FILES_A_CHUNK = 16
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def _our_own_limit() -> Iterator[None]:
 def _outcomes(plan: Plan, settings: PackSettings, jobs: int) -> Iterator[Outcome]:
     work = partial(prepare_all, settings=settings)
     with progress("packing", plan.total, plan.unit) as advance:
-        for count, outcomes in in_order(work, plan.items, jobs=jobs, chunk=_FILES_A_CHUNK):
+        for count, outcomes in in_order(work, plan.items, jobs=jobs, weight=lambda p: p.weight, chunk=HEAVY):
             yield from outcomes
             advance(count)
 

@@ -6,7 +6,17 @@ import numpy as np
 
 from leukoscope.cells.fit import DoesNotFit, centre, fit
 from leukoscope.cells.pack_settings import PackSettings
-from leukoscope.cells.readers.protocol import GREY, RGB, Item, Padding, Picture, RawCell, Rejection, Unreadable
+from leukoscope.cells.readers.protocol import (
+    GREY,
+    RGB,
+    Item,
+    Padding,
+    Picture,
+    RawCell,
+    Rejection,
+    Unreadable,
+    reason_of,
+)
 from leukoscope.cells.writer import cell_id
 
 
@@ -35,11 +45,9 @@ def prepare(item: Item, settings: PackSettings) -> list[Outcome]:
     outcomes: list[Outcome] = []
     try:
         outcomes.extend(_ready(item, cell, settings) if isinstance(cell, RawCell) else cell for cell in item.read())
-    except Unreadable as reason:
-        outcomes.append(Rejection(item.source, None, str(reason)))
     # Decoders raise whatever they like on broken bytes; none of it may stop the packing.
     except Exception as error:
-        outcomes.append(Rejection(item.source, None, _one_line(error)))
+        outcomes.append(Rejection(item.source, None, reason_of(error)))
     return outcomes
 
 
@@ -83,9 +91,5 @@ def _constant(pixels: np.ndarray) -> bool:
 
 
 def _to_8_bit(pixels: np.ndarray, bits: int) -> np.ndarray:
-    return np.rint(pixels * (255.0 / (2**bits - 1))).astype(np.uint8)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"broken file ({text})"
+    scaled: np.ndarray = np.rint(pixels * (255.0 / (2**bits - 1))).astype(np.uint8)
+    return scaled

@@ -21,6 +21,8 @@ def pack(
     reader: _Reader = None,
     size: Size = None,
     fit: _Fit = None,
+    tile: Annotated[int | None, typer.Option("--tile", help="t")] = None,
+    channels: Annotated[list[str] | None, typer.Option("--channels", help="t")] = None,
     jobs: Jobs = 0,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -29,7 +31,7 @@ def pack(
     from leukoscope.cells.pack import PackSettings
     from leukoscope.cells.pack import pack as pack_cells
 
-    given = {"reader": reader, "size": size, "fit": fit}
+    given = {"reader": reader, "size": size, "fit": fit, "tile": tile, "channels": channels or None}
     settings = PackSettings.parse({key: value for key, value in given.items() if value is not None}, where="pack")
     report = pack_cells(source, out, settings=settings, jobs=jobs, overwrite=overwrite)
     say(f"{out}: {report.packed} cells packed, {report.rejected} rejected, {report.dropped_padding} padding dropped")

@@ -27,7 +27,8 @@ def decode_plain(path: Path, max_pixels: int) -> Picture:
             raise Unreadable("empty file")
         if head.startswith(_PNG_SIGNATURE) and len(head) >= 25 and head[24] == 16:
             # Pillow would reduce 16-bit colour to 8 bit without a word.
-            check_pixels(*struct.unpack(">II", head[16:24]), max_pixels)
+            width, height = struct.unpack(">II", head[16:24])
+            check_pixels(width, height, max_pixels)
             file.seek(0)
             return _of_samples(imagecodecs.png_decode(file.read()))
     return _with_pillow(path, max_pixels)
@@ -58,8 +59,18 @@ def _of_samples(samples: np.ndarray) -> Picture:
     """Turn interleaved samples ``(H, W)`` or ``(H, W, 1 to 4)`` into planes; opaque alpha goes, other alpha refuses."""
     if samples.ndim == 2:
         return Picture(samples[None], GREY)
-    if samples.shape[2] in (2, 4):
-        if (samples[..., -1] != np.iinfo(samples.dtype).max).any():
-            raise Unreadable("transparent pixels; what lies below them is not known")
-        samples = samples[..., :-1]
-    return Picture(np.ascontiguousarray(samples.transpose(2, 0, 1)), RGB if samples.shape[2] == 3 else GREY)
+    planes = samples.transpose(2, 0, 1)
+    if len(planes) in (2, 4):
+        planes = without_alpha(planes)
+    return Picture(np.ascontiguousarray(planes), RGB if len(planes) == 3 else GREY)
+
+
+def without_alpha(planes: np.ndarray) -> np.ndarray:
+    """Drop the last of ``(C, H, W)``, which is alpha.
+
+    Raises:
+        Unreadable: when it is not opaque everywhere.
+    """
+    if (planes[-1] != np.iinfo(planes.dtype).max).any():
+        raise Unreadable("transparent pixels; what lies below them is not known")
+    return planes[:-1]

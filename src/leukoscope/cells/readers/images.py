@@ -2,34 +2,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from leukoscope.cells.pack_settings import PackSettings
-from leukoscope.cells.readers.decode import PLAIN_SUFFIXES, decode_plain
-from leukoscope.cells.readers.protocol import Item, Plan, RawCell, Rejection
-from leukoscope.cells.readers.walk import find_files, path_columns, relative, require_files
+from leukoscope.cells.readers.channels import channel_names, image_files
+from leukoscope.cells.readers.frames import IMAGE_SUFFIXES
+from leukoscope.cells.readers.pieces import picture_items
+from leukoscope.cells.readers.protocol import Item, Plan, Rejection
+from leukoscope.cells.readers.walk import find_files, path_columns
 
 
 class Images:
-    """A folder of images: sub-folders are classes, or all lie flat."""
+    """A folder of images (sub-folders are classes, or all lie flat), or one file; a TIFF may hold many pages."""
 
     def claims(self, source: Path, settings: PackSettings) -> bool:
-        """A folder."""
-        return source.is_dir()
+        """A folder, or a file with an image's suffix."""
+        return source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES
 
     def plan(self, source: Path, settings: PackSettings) -> Plan:
-        """One item a file, in the order of the relative paths."""
-        found = find_files(source, PLAIN_SUFFIXES, settings)
-        require_files(found, source, "images")
-        items = (_item(path, source, settings) for path in found.files)
-        return Plan(_chain(found.refused, items), len(found.files) + len(found.refused), ignored=found.ignored)
+        """One item a file (or several, for a long stack), in the order of the relative paths."""
+        root, found = find_files(source, IMAGE_SUFFIXES, settings, what="images")
+        images, refused, left = image_files(found, root, settings)
 
+        def items() -> Iterator[Item | Rejection]:
+            yield from refused
+            for image in images:
+                columns = path_columns(image.source, settings)
+                yield from picture_items(image.paths, image.source, columns, settings, channel_names(settings))
 
-def _chain(refused: list[Rejection], items: Iterator[Item]) -> Iterator[Item | Rejection]:
-    yield from refused
-    yield from items
-
-
-def _item(path: Path, root: Path, settings: PackSettings) -> Item:
-    def read() -> Iterator[RawCell]:
-        yield RawCell(0, decode_plain(path, settings.max_pixels))
-
-    source = relative(path, root)
-    return Item(source, read, path_columns(source, settings))
+        return Plan(items(), len(images) + len(refused), ignored=found.ignored + left)

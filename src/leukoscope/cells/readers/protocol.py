@@ -9,10 +9,19 @@ from leukoscope.cells.pack_settings import PackSettings
 
 GREY = ("grey",)
 RGB = ("red", "green", "blue")
+# The weight of an item that holds many cells, against 1 for a file of one.
+HEAVY = 16
 
 
 class Unreadable(Exception):
     """A file, page or tile that cannot become a cell; the message is the reason that ``rejected.csv`` gives."""
+
+
+def reason_of(error: Exception) -> str:
+    """The reason that ``rejected.csv`` gives for an error of ours or of a decoder, on one line."""
+    if isinstance(error, Unreadable):
+        return str(error)
+    return f"broken file ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Rejection:
     path: str
     index: int | None
     reason: str
+    weight: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,13 @@ class Item:
 
     ``read`` raises :class:`Unreadable` (or whatever a decoder raises) where the whole piece is bad, and yields a
     :class:`Rejection` where one cell of it is. ``source`` is the path relative to the source; ``columns`` hold for
-    every cell of the piece.
+    every cell of the piece; ``weight`` says how much work it is, so that small items are handed out together.
     """
 
     source: str
     read: Callable[[], Iterable[RawCell | Rejection | Padding]]
     columns: Mapping[str, Any] = field(default_factory=dict)
+    weight: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@ from pathlib import Path
 
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.readers.images import Images
+from leukoscope.cells.readers.montage import Montages
 from leukoscope.cells.readers.protocol import Reader
 from leukoscope.common.errors import InputError
 
 # The first that claims a source reads it; plain images claim every folder, so they come last.
 READERS: dict[str, Reader] = {
+    "montage": Montages(),
     "images": Images(),
 }
 

@@ -22,26 +22,34 @@ class Found:
     ignored: int
 
 
-def find_files(root: Path, suffixes: Collection[str], settings: PackSettings) -> Found:
-    """List the regular files below ``root`` whose suffix is among ``suffixes``.
+def find_files(source: Path, suffixes: Collection[str], settings: PackSettings, *, what: str) -> tuple[Path, Found]:
+    """List the regular files of ``source`` whose suffix is among ``suffixes``, and the folder they are relative to.
 
-    Hidden files and folders are passed by. A symbolic link that leaves ``root`` is refused unless the settings
-    allow it; a link to a folder inside is passed by, since the folder itself is read.
+    ``source`` is a folder, or one file. Hidden files and folders are passed by. A symbolic link that leaves the
+    folder is refused unless the settings allow it; a link to a folder inside is passed by, since the folder itself
+    is read.
+
+    Raises:
+        InputError: when there is none; ``what`` names the kind in the message.
     """
-    top = root.resolve()
+    if not source.is_dir():
+        return source.parent, Found([source], [], 0)
+    top = source.resolve()
     files: list[Path] = []
     refused: list[Rejection] = []
     ignored = 0
-    for path in _walk(root, top, refused, settings.allow_outside):
+    for path in _walk(source, top, refused, settings.allow_outside):
         if path.suffix.lower() not in suffixes:
             ignored += 1
         elif reason := refusal(path, top, settings):
-            refused.append(Rejection(relative(path, root), None, reason))
+            refused.append(Rejection(relative(path, source), None, reason))
         else:
             files.append(path)
-    files.sort(key=lambda path: relative(path, root))
+    if not files and not refused:
+        raise InputError(f"{source}: holds no {what} ({ignored} other files); is it the right folder?")
+    files.sort(key=lambda path: relative(path, source))
     refused.sort(key=lambda rejection: rejection.path)
-    return Found(files, refused, ignored)
+    return source, Found(files, refused, ignored)
 
 
 def refusal(path: Path, top: Path, settings: PackSettings) -> str | None:
@@ -69,12 +77,6 @@ def path_columns(source: str, settings: PackSettings) -> dict[str, Any]:
     columns: dict[str, Any] = {"label": first} if separator else {}
     match = re.search(settings.from_path, source) if settings.from_path else None
     return columns | ({name: text for name, text in match.groupdict().items() if text} if match else {})
-
-
-def require_files(found: Found, source: Path, what: str) -> None:
-    """Raise InputError when a folder holds nothing to read."""
-    if not found.files and not found.refused:
-        raise InputError(f"{source}: holds no {what} ({found.ignored} other files); is it the right folder?")
 
 
 def _walk(root: Path, top: Path, refused: list[Rejection], allow_outside: bool) -> Iterator[Path]:
