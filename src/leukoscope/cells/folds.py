@@ -41,7 +41,9 @@ def make_folds(
     _refuse_scarce(classes, blocks, n_folds, group)
     tables = []
     for repeat in range(repeats):
-        test_fold = _stratified(classes, blocks, n_folds, seed + repeat)
+        state = int(np.random.SeedSequence((seed, repeat)).generate_state(1)[0])
+        test_fold = _stratified(classes, blocks, n_folds, state)
+        _refuse_untrained(classes, test_fold, n_folds)
         for fold in range(n_folds):
             role = np.where(test_fold == fold, "test", "train")
             tables.append(pd.DataFrame({"cell_id": ids, "repeat": repeat, "fold": fold, "role": role}))
@@ -146,14 +148,29 @@ def _refuse_scarce(classes: np.ndarray, blocks: np.ndarray, n_folds: int, group:
             raise InputError(f"class {name!r}: {n_blocks} {what} are too few for {n_folds} folds; use fewer folds")
 
 
-def _stratified(classes: np.ndarray, blocks: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def _refuse_untrained(classes: np.ndarray, test_fold: np.ndarray, n_folds: int) -> None:
+    """A few large groups can leave a fold empty, or put all cells of a class into one test fold."""
+    empty = set(range(n_folds)) - set(test_fold)
+    if empty:
+        raise InputError(f"folds: the groups are too few or too unequal for {n_folds} folds; use fewer folds")
+    for name in np.unique(classes):
+        if len(set(test_fold[classes == name])) == 1:
+            raise InputError(f"class {name!r}: its groups cannot be spread over folds; leave it out or use fewer folds")
+
+
+def _stratified(classes: np.ndarray, blocks: np.ndarray, n_folds: int, state: int) -> np.ndarray:
+    """The fold in which each cell is tested."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    shuffled = {"n_splits": n_folds, "shuffle": True, "random_state": seed}
+    shuffled = {"n_splits": n_folds, "shuffle": True, "random_state": state}
     alone = len(np.unique(blocks)) == len(blocks)
-    splitter = StratifiedKFold(**shuffled) if alone else StratifiedGroupKFold(**shuffled)
+    places = np.zeros(len(classes))
+    if alone:
+        parts = StratifiedKFold(**shuffled).split(places, classes)
+    else:
+        parts = StratifiedGroupKFold(**shuffled).split(places, classes, blocks)
     fold = np.full(len(classes), -1)
-    for number, (_, test) in enumerate(splitter.split(np.zeros(len(classes)), classes, blocks)):
+    for number, (_, test) in enumerate(parts):
         fold[test] = number
     return fold
 
