@@ -61,7 +61,9 @@ class MoCo(Method):
         width = int(backbone.num_features)  # type: ignore[arg-type]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.head = MoCoProjectionHead(width, settings.hidden or width, settings.dim, batch_norm=settings.head_norm)
+            head = MoCoProjectionHead(width, settings.hidden or width, settings.dim, batch_norm=settings.head_norm)
+        # A head that normalises over the whole batch would leak as an encoder does.
+        self.head = split_batch_norm(head, self.groups)
         self.encoder = split_batch_norm(backbone, self.groups)
         self.key_encoder = copy.deepcopy(self.encoder)
         self.key_head = copy.deepcopy(self.head)

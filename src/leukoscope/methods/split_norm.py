@@ -19,7 +19,7 @@ class SplitBatchNorm(nn.BatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, norm: nn.BatchNorm2d, groups: int) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, groups: int) -> None:
         super().__init__(norm.num_features, eps=norm.eps, momentum=norm.momentum)
         self.groups = groups
         self.load_state_dict(norm.state_dict())
@@ -31,7 +31,7 @@ class SplitBatchNorm(nn.BatchNorm2d):
         self.act = cast(nn.Module, norm.act) if fused else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x`` ``(B, C, H, W)``; B is a multiple of the groups while training."""
+        """Normalise ``x`` ``(B, C, H, W)`` or ``(B, C)``; B is a multiple of the groups while training."""
         if self.training:
             groups = zip(x.chunk(self.groups), self.running_mean, self.running_var, strict=True)
             out = torch.cat([self._normalise(*group) for group in groups])
@@ -45,12 +45,12 @@ class SplitBatchNorm(nn.BatchNorm2d):
 
 
 def split_batch_norm(network: nn.Module, groups: int) -> nn.Module:
-    """Replace every 2-D batch norm inside ``network`` by one over ``groups`` groups; returns ``network``."""
+    """Replace every batch norm inside ``network`` by one over ``groups`` groups; returns ``network``."""
     if groups == 1:
         return network
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SplitBatchNorm):
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, SplitBatchNorm):
                 setattr(parent, name, SplitBatchNorm(child, groups))
     return network
 
