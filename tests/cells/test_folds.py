@@ -66,12 +66,6 @@ def test_the_seed_decides_the_folds_and_repeats_differ() -> None:
     assert (first != second).any()
 
 
-def test_a_duplicate_shared_by_two_patients_keeps_both_together() -> None:
-    blocks = folds.blocks_of(table([1, 2, 2, 3, 4, 5], [1, 1, 2, 2, 3, None]), "patient")
-    assert len(set(blocks[:4])) == 1
-    assert len(set(blocks)) == 3
-
-
 @settings(max_examples=25, deadline=None)
 @given(data=labelled_cells(), seed=st.integers(0, 1000), grouped=st.booleans())
 def test_split_parts_share_no_content_and_no_patient(
@@ -131,6 +125,12 @@ def test_what_cannot_be_folded_is_said_in_one_line(labels, contents, group, mess
         folds.make_folds(cells, np.array(labels, dtype=object), group=group)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_class_that_unequal_groups_leave_untrained_is_refused() -> None:
+    cells = table(list(range(11)), [4, 2, 2, 4, 2, 4, 4, 0, 2, 2, 0])
+    with pytest.raises(InputError, match="class 'c': its groups all fall into one test fold"):
+        folds.make_folds(cells, np.array(list("acbbcaaccca"), dtype=object), n_folds=2, group="patient")
 
 
 def test_groups_too_large_for_the_folds_are_refused() -> None:

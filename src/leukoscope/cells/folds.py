@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leukoscope.cells.cellset import content_hash
+from leukoscope.cells.blocks import blocks_of
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
 
@@ -43,7 +43,7 @@ def make_folds(
     for repeat in range(repeats):
         state = int(np.random.SeedSequence((seed, repeat)).generate_state(1)[0])
         test_fold = _stratified(classes, blocks, n_folds, state)
-        _refuse_untrained(classes, test_fold, n_folds)
+        _refuse_untrained(classes, test_fold)
         for fold in range(n_folds):
             role = np.where(test_fold == fold, "test", "train")
             tables.append(pd.DataFrame({"cell_id": ids, "repeat": repeat, "fold": fold, "role": role}))
@@ -75,30 +75,6 @@ def split(
     blocks = blocks_of(cells, group)
     names = np.array(list(shares), dtype=object)
     return pd.Series(names[_fill(classes, blocks, np.array(list(shares.values())), seed)], index=cells.index)
-
-
-def blocks_of(cells: pd.DataFrame, group: str | None = None) -> np.ndarray:
-    """The number of the block of each cell ``(N,)`` int64: cells that share a content hash or a group, transitively.
-
-    Raises:
-        InputError: when the group column is missing.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    contents = pd.factorize(np.array([content_hash(cell) for cell in cells["cell_id"]], dtype=object))[0]
-    if group is None:
-        return contents.astype(np.int64)
-    if group not in cells.columns:
-        raise InputError(f"--group {group}: no such column in cells.parquet; it has {', '.join(cells.columns)}")
-    groups, names = pd.factorize(cells[group])
-    alone = groups < 0
-    groups[alone] = len(names) + np.arange(alone.sum())
-    # A graph between contents and groups, an edge a cell; its connected components are the blocks.
-    n_contents, n_groups = contents.max(initial=-1) + 1, groups.max(initial=-1) + 1
-    n_nodes = n_contents + n_groups
-    edges = coo_array((np.ones(len(cells), np.int8), (contents, n_contents + groups)), shape=(n_nodes, n_nodes))
-    return connected_components(edges, directed=False)[1][contents].astype(np.int64)
 
 
 def write(path: Path, folds: pd.DataFrame) -> None:
@@ -148,14 +124,13 @@ def _refuse_scarce(classes: np.ndarray, blocks: np.ndarray, n_folds: int, group:
             raise InputError(f"class {name!r}: {n_blocks} {what} are too few for {n_folds} folds; use fewer folds")
 
 
-def _refuse_untrained(classes: np.ndarray, test_fold: np.ndarray, n_folds: int) -> None:
-    """A few large groups can leave a fold empty, or put all cells of a class into one test fold."""
-    empty = set(range(n_folds)) - set(test_fold)
-    if empty:
-        raise InputError(f"folds: the groups are too few or too unequal for {n_folds} folds; use fewer folds")
+def _refuse_untrained(classes: np.ndarray, test_fold: np.ndarray) -> None:
+    """A few unequal groups can put all cells of a class into one test fold, so that no cell of it is left to train."""
     for name in np.unique(classes):
         if len(set(test_fold[classes == name])) == 1:
-            raise InputError(f"class {name!r}: its groups cannot be spread over folds; leave it out or use fewer folds")
+            raise InputError(
+                f"class {str(name)!r}: its groups all fall into one test fold; leave it out or try another seed"
+            )
 
 
 def _stratified(classes: np.ndarray, blocks: np.ndarray, n_folds: int, state: int) -> np.ndarray:
