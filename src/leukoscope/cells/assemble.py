@@ -1,4 +1,5 @@
 import csv
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -92,10 +93,10 @@ class Assembler:
         if (height, width) == writer.shape[1:]:
             return None
         self._misfits += 1
-        if self._misfits > max(_FEW, self.packed):
+        if self._misfits > max(_FEW, self.packed // 4):
             raise InputError(
                 f"images are of mixed sizes ({writer.shape[2]}x{writer.shape[1]}, {width}x{height}, ...); "
-                "name a rule, such as --size 64 --fit pad (or crop, or resize)"
+                "name a rule: --fit pad, crop or resize"
             )
         return f"{width}x{height} pixels in a set of {writer.shape[2]}x{writer.shape[1]}; name a rule with --fit"
 
@@ -109,6 +110,14 @@ class Assembler:
 
 
 def reasons(rejections: list[Rejection]) -> dict[str, int]:
-    """How often each reason was given, most frequent first; what differs from image to image is left out."""
-    kinds = Counter(rejection.reason.partition(" (")[0].partition(";")[0] for rejection in rejections)
-    return dict(sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0])))
+    """How often each kind of reason was given, most frequent first, told by the first reason of the kind.
+
+    Reasons that differ in numbers only, such as two odd sizes, are of one kind.
+    """
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for rejection in rejections:
+        kind = re.sub(r"\d+", "", rejection.reason.partition(" (")[0])
+        counts[kind] += 1
+        examples.setdefault(kind, rejection.reason)
+    return {examples[kind]: count for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}

@@ -1,8 +1,9 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from leukoscope.cells.assemble import Assembler, reasons
 from leukoscope.cells.cellset import CellSetInfo
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.pack_settings import PackSettings
-from leukoscope.cells.prepare import Outcome, prepare_all
+from leukoscope.cells.prepare import Outcome, ReadyCell, prepare_all
 from leukoscope.cells.readers.protocol import HEAVY, Plan
 from leukoscope.cells.readers.registry import reader_for
 from leukoscope.common.files import whole_folder
@@ -38,6 +39,39 @@ class PackReport:
     disagreed: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The report for a machine to read."""
+        return {
+            "packed": self.packed,
+            "rejected": self.rejected,
+            "reasons": self.reasons,
+            "dropped_padding": self.dropped_padding,
+            "disagreed": self.disagreed,
+            "ignored": self.ignored,
+            "reader": self.reader,
+            "channels": list(self.info.channels),
+            "height": self.info.height,
+            "width": self.info.width,
+            "dtype": self.info.dtype,
+            "bit_depth": self.info.bit_depth,
+            "pixels_fingerprint": self.info.pixels_fingerprint,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person to read; what did not happen is not told."""
+        info = self.info
+        shape = f"{info.width}x{info.height}, {info.bit_depth} bit, {', '.join(info.channels)}"
+        rejected = [f"  {count} {reason}" for reason, count in self.reasons.items()]
+        told = [
+            f"{self.packed} cells packed ({shape})",
+            f"{self.rejected} rejected, listed in rejected.csv" if self.rejected else "",
+            *rejected,
+            f"{self.dropped_padding} padding tiles dropped" if self.dropped_padding else "",
+            f"{self.disagreed} rows dropped, experts too few or not of one mind" if self.disagreed else "",
+            f"{self.ignored} other files passed by" if self.ignored else "",
+        ]
+        return [line for line in told if line]
+
 
 def pack(
     source: Path, out: Path, *, settings: PackSettings | None = None, jobs: int = 0, overwrite: bool = False
@@ -51,11 +85,15 @@ def pack(
         InputError: when the source as a whole cannot be read, nothing in it can be packed, or ``out`` exists.
     """
     settings = settings or PackSettings()
+    jobs = jobs or len(os.sched_getaffinity(0))
     name, reader = reader_for(source, settings)
     with whole_folder(out, overwrite=overwrite) as folder, _our_own_limit():
+        if settings.fit is not None and settings.size is None:
+            survey = _outcomes(reader.plan(source, settings), settings, jobs, "measuring")
+            settings = settings.model_copy(update={"size": _common_side(survey, settings)})
         plan = reader.plan(source, settings)
         assembler = Assembler(folder, settings)
-        for outcome in _outcomes(plan, settings, jobs or len(os.sched_getaffinity(0))):
+        for outcome in _outcomes(plan, settings, jobs, "packing"):
             assembler.take(outcome)
         with assembler.close() as writer:
             info = writer.finish(
@@ -87,14 +125,25 @@ def _our_own_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _outcomes(plan: Plan, settings: PackSettings, jobs: int) -> Iterator[Outcome]:
+def _outcomes(plan: Plan, settings: PackSettings, jobs: int, doing: str) -> Iterator[Outcome]:
     work = partial(prepare_all, settings=settings)
-    with progress("packing", plan.total, plan.unit) as advance:
-        for count, outcomes in in_order(work, plan.items, jobs=jobs, weight=lambda p: p.weight, chunk=HEAVY):
+    left = plan.total
+    with progress(doing, plan.total, plan.unit) as advance:
+        for count, outcomes in in_order(work, plan.items, jobs=jobs, weight=attrgetter("weight"), chunk=HEAVY):
             yield from outcomes
-            advance(count)
+            advance(min(count, left))
+            left -= min(count, left)
+
+
+def _common_side(outcomes: Iterable[Outcome], settings: PackSettings) -> int | None:
+    """The side that all cells can be brought to by the rule without a size; None where there are no cells."""
+    shapes = {cell.picture.pixels.shape[1:] for cell in outcomes if isinstance(cell, ReadyCell)}
+    if settings.rule == "crop":
+        return min((min(shape) for shape in shapes), default=None)
+    return max((max(shape) for shape in shapes), default=None)
 
 
 def _rule(settings: PackSettings) -> dict[str, Any]:
     """The settings that were chosen, without the paths of this machine."""
-    return settings.model_dump(mode="json", exclude_defaults=True, exclude={"root", "max_pixels", "allow_outside"})
+    chosen = settings.model_dump(mode="json", exclude_defaults=True, exclude={"root", "max_pixels", "allow_outside"})
+    return chosen | ({"fit": settings.rule} if settings.rule else {})

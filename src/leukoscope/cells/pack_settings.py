@@ -14,8 +14,10 @@ class PackSettings(Settings):
 
     Attributes:
         reader: name of the reader to use; None lets the source decide.
-        size: side of the square images that ``fit`` makes; needs ``fit``, and ``fit`` needs it.
-        fit: rule for images of another size: ``pad``, ``crop`` or ``resize``; None refuses them.
+        size: side of the square images that ``fit`` makes; None takes the largest side that the source holds (the
+            smallest, for ``crop``), at the price of reading it twice.
+        fit: rule for images of another size: ``pad``, ``crop`` or ``resize``, which a ``size`` alone means; where
+            neither is given, images of another size than the first are rejected.
         centre: keep the middle square of this side of each image before anything else.
         tile: side of the tiles of a montage.
         channels: one ``PATTERN`` or ``NAME=PATTERN`` a channel, each with one star that joins files of one image.
@@ -28,7 +30,7 @@ class PackSettings(Settings):
         agree: keep rows that at least so many experts labelled, all alike (Hairy cells, section 4.1.2).
         experts: pattern of the names of the experts' columns.
         bit_depth: bits that the camera used, such as 12 in 16-bit files; None takes the fewest that hold the pixels.
-        to_8_bit: divide deeper pixels down to 8 bit, from the whole range of ``bit_depth``.
+        to_8_bit: divide deeper pixels down to 8 bit, from the whole range of ``bit_depth``, which it needs.
         intensity: rule that scales pixels to [0, 1]; ``percentile`` takes ``percentiles`` over the whole set.
         pixel_size_um: side of a pixel in micrometres.
         max_pixels: refuse an image, page or montage with more pixels than this.
@@ -56,6 +58,11 @@ class PackSettings(Settings):
     pixel_size_um: float | None = None
     max_pixels: int = 50_000_000
     allow_outside: bool = False
+
+    @property
+    def rule(self) -> Literal["pad", "crop", "resize"] | None:
+        """The rule for images of another size."""
+        return self.fit or ("resize" if self.size else None)
 
     @property
     def renames(self) -> dict[str, str]:
@@ -101,8 +108,8 @@ class PackSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.size is None) != (self.fit is None):
-            raise ValueError("size and fit belong together: --size 64 --fit pad (or crop, or resize)")
+        if self.to_8_bit and self.bit_depth is None:
+            raise ValueError("to_8_bit needs bit_depth, the bits that the camera used: 12 bits in 16 would turn black")
         if self.bit_depth is not None and not 1 <= self.bit_depth <= 16:
             raise ValueError("bit_depth must lie between 1 and 16")
         if self.tile and self.crop:

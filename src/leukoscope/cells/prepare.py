@@ -55,8 +55,8 @@ def _ready(item: Item, cell: RawCell, settings: PackSettings) -> ReadyCell | Rej
     try:
         picture = _checked(cell.picture, settings)
         pixels = picture.pixels
-        if settings.fit is not None and settings.size is not None:
-            pixels = fit(pixels, settings.size, settings.fit)
+        if settings.rule is not None and settings.size is not None:
+            pixels = fit(pixels, settings.size, settings.rule)
     except (Unreadable, DoesNotFit) as reason:
         return Rejection(item.source, cell.index, str(reason))
     pixels = np.ascontiguousarray(pixels)

@@ -6,41 +6,97 @@ import typer
 from leukoscope.cli.options import Jobs, Json, Overwrite, Size
 from leukoscope.cli.output import say, say_json
 
-_Reader = Annotated[
-    str | None, typer.Option("--reader", metavar="NAME", help="Kind of the source, where it is not found by itself.")
-]
-_Fit = Annotated[
-    str | None,
-    typer.Option("--fit", metavar="pad|crop|resize", help="Rule that brings images of other sizes to --size."),
-]
-
 
 def pack(
-    source: Annotated[Path, typer.Argument(help="Folder of images, table, TIFF, .npz or .rtdc.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, table (.csv, .tsv, .parquet), TIFF, .npz or .rtdc.")
+    ],
     out: Annotated[Path, typer.Argument(help="The CellSet to write.")],
-    reader: _Reader = None,
+    *,
+    reader: Annotated[str | None, typer.Option(help="Kind of the source, where it is not seen by itself.")] = None,
     size: Size = None,
-    fit: _Fit = None,
-    tile: Annotated[int | None, typer.Option("--tile", help="t")] = None,
-    channels: Annotated[list[str] | None, typer.Option("--channels", help="t")] = None,
+    fit: Annotated[
+        str | None, typer.Option(metavar="pad|crop|resize", help="Rule that brings images of any size to one.")
+    ] = None,
+    centre: Annotated[int | None, typer.Option(help="Keep the middle PX pixels of each image first.")] = None,
+    tile: Annotated[int | None, typer.Option(help="The images are montages of tiles with this side.")] = None,
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]PATTERN", help="Join files of one image: once a channel, such as 'Ch3_*.tif'."),
+    ] = None,
+    pages: Annotated[str | None, typer.Option(metavar="cells|channels", help="What the pages of a TIFF are.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Cut squares of this side around a table's centroids x, y.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that a table's paths start from (default: its own).")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NEW=OLD", help="Rename a table's column; may be repeated: label='class label'."),
+    ] = None,
+    path_template: Annotated[
+        str | None, typer.Option(help="How a table without a column path names its files: '{image ID:03d}.bmp'.")
+    ] = None,
+    from_path: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Columns from relative paths, by named groups: '(?P<patient>P[0-9]+)_'."),
+    ] = None,
+    label_from_prefix: Annotated[
+        bool, typer.Option("--label-from-prefix", help="The class is what stands before the first _ of a file's name.")
+    ] = False,
+    agree: Annotated[
+        int | None, typer.Option(help="Keep rows that at least N experts labelled, all alike.", metavar="N")
+    ] = None,
+    experts: Annotated[str | None, typer.Option(metavar="PATTERN", help="Names of the experts' columns.")] = None,
+    bit_depth: Annotated[int | None, typer.Option(help="Bits that the camera used, such as 12 in 16.")] = None,
+    to_8_bit: Annotated[bool, typer.Option("--to-8-bit", help="Reduce to 8 bit; --bit-depth says from what.")] = False,
+    intensity: Annotated[
+        str | None, typer.Option(metavar="bit_depth|percentile", help="What counts as black and as white.")
+    ] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="Side of a pixel in micrometres.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Refuse images with more pixels (default 50,000,000).")] = None,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Take files outside the source (links, absolute paths).")
+    ] = False,
     jobs: Jobs = 0,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Pack images of cells into one CellSet: pixels as acquired, a table, and a list of what could not be read."""
-    from leukoscope.cells.pack import PackSettings
-    from leukoscope.cells.pack import pack as pack_cells
+    """Pack images of cells into one CellSet: pixels as acquired, a table, and a list of what could not be read.
 
-    given = {"reader": reader, "size": size, "fit": fit, "tile": tile, "channels": channels or None}
-    settings = PackSettings.parse({key: value for key, value in given.items() if value is not None}, where="pack")
-    report = pack_cells(source, out, settings=settings, jobs=jobs, overwrite=overwrite)
-    say(f"{out}: {report.packed} cells packed, {report.rejected} rejected, {report.dropped_padding} padding dropped")
-    for reason, count in report.reasons.items():
-        say(f"  rejected {count}: {reason}")
-    answer = {
-        "packed": report.packed,
-        "rejected": report.rejected,
-        "dropped_padding": report.dropped_padding,
-        "reasons": report.reasons,
+    Sub-folders are classes. What cannot be read is set aside in rejected.csv with its reason; the rest is packed.
+    """
+    from leukoscope.cells.pack import PackReport, PackSettings
+    from leukoscope.cells.pack import pack as pack_cells
+    from leukoscope.cells.pack_settings import LABEL_PREFIX
+    from leukoscope.common.errors import InputError
+
+    if label_from_prefix and from_path:
+        raise InputError("--label-from-prefix is a --from-path of its own: give one of them")
+    given = {
+        "reader": reader,
+        "size": size,
+        "fit": fit,
+        "centre": centre,
+        "tile": tile,
+        "channels": channels,
+        "pages": pages,
+        "crop": crop,
+        "root": root,
+        "columns": column,
+        "path_template": path_template,
+        "from_path": LABEL_PREFIX if label_from_prefix else from_path,
+        "agree": agree,
+        "experts": experts,
+        "bit_depth": bit_depth,
+        "to_8_bit": to_8_bit or None,
+        "intensity": intensity,
+        "pixel_size_um": pixel_size_um,
+        "max_pixels": max_pixels,
+        "allow_outside": allow_outside or None,
     }
-    say_json(json, answer)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    settings = PackSettings.parse(chosen, where="pack")
+    report: PackReport = pack_cells(source, out, settings=settings, jobs=jobs, overwrite=overwrite)
+    for line in report.lines():
+        say(f"{out}: {line}")
+    say_json(json, report.as_dict())

@@ -6,6 +6,7 @@ from pathlib import Path
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.readers.protocol import Rejection
 from leukoscope.cells.readers.walk import Found, relative
+from leukoscope.common.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,28 @@ class ChannelPatterns:
 
 
 def image_files(found: Found, root: Path, settings: PackSettings) -> tuple[list[ImageFiles], list[Rejection], int]:
-    """The images among the files found: (images in order, rejections, files of no channel)."""
-    if not settings.channels:
-        return [ImageFiles(relative(path, root), (path,)) for path in found.files], found.refused, 0
-    images, refused, left = ChannelPatterns.of(settings).group(found, root)
-    return sorted(images, key=lambda image: image.source), sorted([*found.refused, *refused], key=_path), left
+    """The images among the files found: (images in order, rejections, files of no channel).
+
+    Raises:
+        InputError: when ``settings.from_path`` is found in none of them.
+    """
+    images = [ImageFiles(relative(path, root), (path,)) for path in found.files]
+    refused, left = found.refused, 0
+    if settings.channels:
+        joined, incomplete, left = ChannelPatterns.of(settings).group(found, root)
+        images = sorted(joined, key=lambda image: image.source)
+        refused = sorted([*refused, *incomplete], key=lambda rejection: rejection.path)
+    if images and settings.from_path and not any(re.search(settings.from_path, image.source) for image in images):
+        raise InputError(
+            f"{root}: --from-path {settings.from_path!r} is found in none of {len(images)} paths, such as "
+            f"{images[0].source}"
+        )
+    return images, refused, left
 
 
 def channel_names(settings: PackSettings) -> tuple[str, ...]:
     """Names of the joined channels; empty where nothing is joined."""
     return ChannelPatterns.of(settings).names if settings.channels else ()
-
-
-def _path(rejection: Rejection) -> str:
-    return rejection.path
 
 
 def _fixed_part(pattern: str) -> str:

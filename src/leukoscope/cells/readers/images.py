@@ -4,7 +4,7 @@ from pathlib import Path
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.readers.channels import channel_names, image_files
 from leukoscope.cells.readers.frames import IMAGE_SUFFIXES
-from leukoscope.cells.readers.pieces import picture_items
+from leukoscope.cells.readers.pieces import count_pieces, picture_items
 from leukoscope.cells.readers.protocol import Item, Plan, Rejection
 from leukoscope.cells.readers.walk import find_files, path_columns
 
@@ -27,4 +27,5 @@ class Images:
                 columns = path_columns(image.source, settings)
                 yield from picture_items(image.paths, image.source, columns, settings, channel_names(settings))
 
-        return Plan(items(), len(images) + len(refused), ignored=found.ignored + left)
+        total = len(refused) + sum(count_pieces(image.paths, settings) for image in images)
+        return Plan(items(), total, ignored=found.ignored + left)

@@ -28,10 +28,25 @@ def picture_items(
             yield from _cells(frames, range(len(frames)), source, settings)
             yield from _lost(frames, source)
 
-    if all(path.suffix.lower() in PLAIN_SUFFIXES or path.stat().st_size < _LARGE_BYTES for path in paths):
-        yield Item(source, read, columns)
-    else:
+    if _is_long(paths):
         yield from _pieces(paths, source, columns, settings, names)
+    else:
+        yield Item(source, read, columns)
+
+
+def count_pieces(paths: Sequence[Path], settings: PackSettings) -> int:
+    """How many items :func:`picture_items` makes of one image's files, near enough for a progress bar."""
+    if not _is_long(paths):
+        return 1
+    try:
+        with closing(open_frames(paths[:1], settings)) as frames:
+            return max(1, -(-len(frames) // _PAGES_A_PIECE))
+    except Exception:  # a broken file is one item, which rejects it
+        return 1
+
+
+def _is_long(paths: Sequence[Path]) -> bool:
+    return any(p.suffix.lower() not in PLAIN_SUFFIXES and p.stat().st_size >= _LARGE_BYTES for p in paths)
 
 
 def _pieces(

@@ -1,14 +1,22 @@
 from pathlib import Path
 
 from leukoscope.cells.pack_settings import PackSettings
+from leukoscope.cells.readers.fields import Fields
 from leukoscope.cells.readers.images import Images
+from leukoscope.cells.readers.manifest import Manifest
 from leukoscope.cells.readers.montage import Montages
+from leukoscope.cells.readers.npz import MedMnist
 from leukoscope.cells.readers.protocol import Reader
+from leukoscope.cells.readers.rtdc import RtDc
 from leukoscope.common.errors import InputError
 
 # The first that claims a source reads it; plain images claim every folder, so they come last.
 READERS: dict[str, Reader] = {
+    "npz": MedMnist(),
+    "fields": Fields(),
+    "manifest": Manifest(),
     "montage": Montages(),
+    "rtdc": RtDc(),
     "images": Images(),
 }
 
