@@ -42,7 +42,7 @@ def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
     """
     evaluated = [space.cells(reference) for reference in dict.fromkeys(t.cells for t in space.recipe.tasks.values())]
     plans = [plan for plan in space.recipe.encoders.values() if plan.pretrain is not None]
-    pretrained = [space.cells(name) for name in dict.fromkeys(name for plan in plans for name in plan.on)]
+    pretrained = [space.cells(name) for name in dict.fromkeys(name for plan in plans for name in plan.cells)]
     report = audit(evaluated, pretrain=pretrained)
     write_json(space.out / "audit.json", report.as_dict())
     if report.spoiled and not allow:

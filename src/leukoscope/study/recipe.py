@@ -35,14 +35,14 @@ class CellSource(Settings):
 
 
 class EncoderPlan(Settings):
-    """An encoder to compare: pre-trained without labels on the cells ``on``, or of random weights.
+    """An encoder to compare: pre-trained without labels on ``cells``, or of random weights.
 
     ``pretrain`` holds the settings of the verb; any value may be ``{sweep: [...]}``, and then ``choose`` says how the
     best trial is told: ``rankme`` (label-free, the largest), or ``inner`` (by the linear probe inside each
     training fold, so that no test fold has a say).
     """
 
-    on: tuple[str, ...]
+    cells: tuple[str, ...]
     pretrain: dict[str, Any] | None = None
     random: dict[str, Any] | None = None
     choose: Literal["rankme", "inner"] = "rankme"
@@ -104,8 +104,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _references_exist(self) -> "Recipe":
         for name, encoder in self.encoders.items():
-            for cells in encoder.on:
-                self._check_cells(cells, f"encoders.{name}.on")
+            for cells in encoder.cells:
+                self._check_cells(cells, f"encoders.{name}.cells")
         for name, task in self.tasks.items():
             self._check_cells(task.cells, f"tasks.{name}.cells")
         for name, sample in self.samples.items():

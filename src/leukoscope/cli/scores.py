@@ -1,0 +1,32 @@
+from collections.abc import Mapping
+from typing import Any
+
+from leukoscope.cli.output import say, say_table
+
+_SHOWN = ("accuracy", "balanced_accuracy", "f1_macro")
+
+
+def say_scores(title: str, results: Mapping[str, Any]) -> None:
+    """Print an evaluation's scores: one row for each encoder and head, with 95 % intervals."""
+    say(f"\n{title}: {results['n']} cells, {len(results['classes'])} classes, {results['folds']} folds")
+    rows = []
+    for encoder, heads in results["scores"].items():
+        for head, metrics in heads.items():
+            rows.append([f"{encoder}, {head}", *(_interval(metrics[name]) for name in _SHOWN)])
+    say_table(["", *(name.replace("_", " ") for name in _SHOWN)], rows)
+
+
+def say_samples(samples: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print each sample's counts beside its true composition, where that is known."""
+    for name, sample in samples.items():
+        say(f"\nsample {name}: classified and counted")
+        rows = []
+        for kind, found in sample["classes"].items():
+            true = sample["truth"].get(kind)
+            share = f"{100 * found['proportion']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+            rows.append([kind, found["count"], share, "-" if true is None else f"{100 * true / sample['n']:.1f}"])
+        say_table(["", "cells", "% [95 %]", "true %"], rows)
+
+
+def _interval(metric: Mapping[str, float]) -> str:
+    return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"

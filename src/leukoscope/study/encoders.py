@@ -1,0 +1,56 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+from leukoscope.common.files import read_json
+from leukoscope.common.runs import log
+from leukoscope.common.settings import Settings
+from leukoscope.encoders.bundle import Encoder, random_encoder
+from leukoscope.methods.pretrain import PretrainSettings, pretrain
+from leukoscope.study.recipe import EncoderPlan
+from leukoscope.study.sweep import trials
+from leukoscope.study.workspace import Workspace
+
+
+class RandomSettings(Settings):
+    """The baseline of random weights, for cells like those it is not trained on."""
+
+    backbone: str = "resnet18"
+    size: int | None = None
+    seed: int = 0
+
+
+def make_encoders(space: Workspace) -> dict[str, dict[str, Path]]:
+    """Make every encoder of the recipe, each trial of a sweep; returns their bundles by encoder and trial.
+
+    An encoder whose training was cut off goes on where it was.
+    """
+    bundles: dict[str, dict[str, Path]] = {}
+    for name, plan in space.recipe.encoders.items():
+        where = f"{space.recipe.name}: encoders.{name}"
+        if plan.random is not None:
+            bundles[name] = {"": _random(space, name, plan, RandomSettings.parse(plan.random, f"{where}.random"))}
+            continue
+        bundles[name] = {}
+        for trial, values in trials(plan.pretrain or {}).items():
+            settings = PretrainSettings.parse(values, f"{where}.pretrain")
+            log.info("encoder %s %s", name, trial)
+            cells = [space.cells(reference) for reference in plan.cells]
+            bundles[name][trial] = pretrain(cells, space.encoder_path(name, trial), settings=settings)
+    return bundles
+
+
+def chosen_by_rankme(space: Workspace, name: str, bundles: Mapping[str, Path]) -> tuple[str, dict[str, float]]:
+    """The trial whose features have the largest RankMe on the cells it was trained on, and every trial's RankMe."""
+    scores = {
+        trial: float(read_json(space.encoder_path(name, trial) / "results.json")["final"]["rankme"]) for trial in bundles
+    }
+    return max(scores, key=scores.__getitem__), scores
+
+
+def _random(space: Workspace, name: str, plan: EncoderPlan, settings: RandomSettings) -> Path:
+    path = space.encoder_path(name) / "encoder"
+    if not path.exists():
+        cells = space.cells(plan.cells[0])
+        random_encoder(settings.backbone, cells, settings.size, settings.seed).save(path)
+    Encoder.load(path)
+    return path

@@ -1,0 +1,60 @@
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from leukoscope.common.errors import InputError
+from leukoscope.common.runs import run_folder
+from leukoscope.common.settings import read_yaml
+from leukoscope.study.recipe import read_recipe
+from leukoscope.study.workspace import Workspace
+
+
+def study(
+    recipe: Path,
+    out: Path,
+    *,
+    overrides: Iterable[str] = (),
+    allow_leaks: bool = False,
+    jobs: int = 0,
+) -> dict[str, Any]:
+    """Carry out a recipe: cells, audit, encoders, evaluations with their reports, samples.
+
+    ``out`` keeps every stage; the same call goes on where one was cut off and repeats nothing that is whole.
+
+    Args:
+        recipe: the YAML file, see :class:`~leukoscope.study.recipe.Recipe`.
+        out: the run folder; each task's report is ``out/tasks/TASK/report.html``.
+        overrides: ``key.inner=value`` laid over the recipe.
+        allow_leaks: go on where the audit finds what would spoil an evaluation.
+        jobs: processes for packing and simulating; 0 takes one a core.
+
+    Returns:
+        What ``results.json`` holds, less the provenance: scores by task, sweeps, samples, seconds by stage.
+
+    Raises:
+        InputError: when the recipe is at fault, or ``out`` holds a study of another recipe.
+        CheckFailed: when the audit finds a leak.
+    """
+    plan = read_recipe(recipe, overrides)
+    resolved = plan.model_dump(mode="json")
+    _refuse_another(out, resolved)
+    # Imported here: reading a recipe that is at fault should not wait for torch.
+    from leukoscope.study.stages import carry_out
+
+    with run_folder(out, verb="study", settings=resolved, seed=plan.seed, resumable=True) as run:
+        results = carry_out(Workspace(out, plan), allow_leaks=allow_leaks, jobs=jobs)
+        run.finish(results)
+    return results
+
+
+def _refuse_another(out: Path, resolved: dict[str, Any]) -> None:
+    if not (out / "recipe.yaml").exists():
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"{out}: exists and holds no study; choose another folder")
+        return
+    before = read_yaml(out / "recipe.yaml")
+    changed = sorted(key for key in resolved.keys() | before.keys() if resolved.get(key) != before.get(key))
+    if changed:
+        raise InputError(
+            f"{out}: holds a study of another recipe (it differs in {', '.join(changed)}); choose another folder"
+        )

@@ -1,0 +1,104 @@
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from leukoscope.cells.audit import AuditReport
+from leukoscope.common.files import read_json
+from leukoscope.common.runs import log
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.probes.crossval import ProbeSettings
+from leukoscope.probes.evaluate import evaluate
+from leukoscope.report.page import write_report
+from leukoscope.study.encoders import chosen_by_rankme, make_encoders
+from leukoscope.study.prepare import check_leaks, make_sets
+from leukoscope.study.samples import classify_sample
+from leukoscope.study.tasks import embed_task, supervised_baselines, task_folds
+from leukoscope.study.workspace import Workspace
+
+
+def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, Any]:
+    """Carry out every stage of a study; what is whole already is taken as it is."""
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "cells"):
+        make_sets(space, jobs=jobs)
+        report = check_leaks(space, allow=allow_leaks)
+    with _timed(seconds, "encoders"):
+        bundles = make_encoders(space)
+    tasks = {}
+    for name in space.recipe.tasks:
+        with _timed(seconds, f"task {name}"):
+            tasks[name] = _evaluate(space, name, bundles, report)
+    samples = {}
+    for name in space.recipe.samples:
+        with _timed(seconds, f"sample {name}"):
+            samples[name] = classify_sample(space, name)
+    return {
+        "recipe": space.recipe.name,
+        "tasks": tasks,
+        "samples": samples,
+        "sweeps": _sweeps(space, bundles),
+        "seconds": {stage: round(taken, 1) for stage, taken in seconds.items()},
+    }
+
+
+def _evaluate(
+    space: Workspace, name: str, bundles: Mapping[str, Mapping[str, Path]], audit: AuditReport
+) -> dict[str, Any]:
+    task, out = space.recipe.tasks[name], space.task_path(name)
+    cellset, labels = space.annotated(task)
+    features = embed_task(space, name, cellset, bundles)
+    if not (out / "results.json").exists():
+        folds = task_folds(space, name, cellset, labels)
+        evaluate(
+            features,
+            out,
+            overlay=labels,
+            group=task.group,
+            heads=task.heads,
+            seeds=task.seeds,
+            folds=folds,
+            extra_predictions=supervised_baselines(space, name, cellset, labels, folds),
+            pretrain=[space.cells(c) for plan in space.recipe.encoders.values() if plan.pretrain for c in plan.cells],
+            task=name,
+            seed=space.recipe.seed,
+            settings=ProbeSettings.parse(task.probes, f"{space.recipe.name}: tasks.{name}.probes"),
+        )
+    encoders = {
+        f"{encoder}:{trial}" if trial else encoder: bundle
+        for encoder, trials in bundles.items()
+        for trial, bundle in trials.items()
+    }
+    write_report(
+        out,
+        cellset=cellset,
+        features=features,
+        encoders={key: Encoder.load(bundle) for key, bundle in encoders.items()},
+        history={
+            key: bundle.parent / "history.csv"
+            for key, bundle in encoders.items()
+            if (bundle.parent / "history.csv").exists()
+        },
+        audit=audit.as_dict(),
+        title=f"{space.recipe.title}: {name}",
+        seed=space.recipe.seed,
+    )
+    return read_json(out / "results.json")
+
+
+def _sweeps(space: Workspace, bundles: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
+    found = {}
+    for name, trials in bundles.items():
+        if len(trials) > 1:
+            best, scores = chosen_by_rankme(space, name, trials)
+            found[name] = {"score": "rankme", "chosen": best, "trials": scores}
+    return found
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - start
+    log.info("%s: %.0f s", stage, seconds[stage])

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from leukoscope.common.errors import InputError
+from leukoscope.study.recipe import read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+SMALL = {
+    "name": "small",
+    "title": "A small study",
+    "sets": {"cells": {"simulate": {"cells": 100}, "split": {"pretrain": 0.6, "evaluate": 0.4}}},
+    "encoders": {"moco": {"cells": ["cells.pretrain"], "pretrain": {"size": 32}}},
+    "tasks": {"kinds": {"cells": "cells.evaluate"}},
+}
+
+
+def written(tmp_path: Path, **changes: object) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_project_reads(path: Path) -> None:
+    assert read_recipe(path).name == path.stem
+
+
+def test_overrides_reach_inner_keys(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path), ["encoders.moco.pretrain.size=48", "tasks.kinds.folds=3"])
+    assert recipe.encoders["moco"].pretrain == {"size": 48}
+    assert recipe.tasks["kinds"].folds == 3
+
+
+def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, sets={"cells": {"open": "${PLACE:-elsewhere}/x.set", "split": SMALL["sets"]["cells"]["split"]}})
+    monkeypatch.delenv("PLACE", raising=False)
+    assert read_recipe(path).sets["cells"].open == Path("elsewhere/x.set")
+    monkeypatch.setenv("PLACE", "here")
+    assert read_recipe(path).sets["cells"].open == Path("here/x.set")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"taks": {}}, "unknown key 'taks'; did you mean 'tasks'?"),
+        ({"tasks": {"kinds": {"cells": "cell.evaluate"}}}, "tasks.kinds.cells: no set 'cell'"),
+        ({"tasks": {"kinds": {"cells": "cells.test"}}}, "is not split into a part 'test'"),
+        ({"tasks": {"a/b": {"cells": "cells"}}}, "becomes a folder"),
+        ({"sets": {"cells": {"simulate": {"cells": 9}, "open": "x.set"}}}, "exactly one of pack, simulate and open"),
+        ({"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}}, "the environment variable NOWHERE_AT_ALL is not set"),
+        ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain and random"),
+        ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "dino"}}}, "names 'dino'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_recipe(written(tmp_path, **changes))
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "recipe.yaml"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_recipe_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(tmp_path / "none.yaml")
