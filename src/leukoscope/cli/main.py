@@ -1,12 +1,15 @@
+import logging
 import os
 import sys
 
 import typer
 
+from leukoscope.cli.demo import demo
 from leukoscope.cli.embed import embed
 from leukoscope.cli.pack import pack
-from leukoscope.cli.simulate import simulate
 from leukoscope.cli.pretrain import pretrain
+from leukoscope.cli.simulate import simulate
+from leukoscope.cli.study import study
 from leukoscope.common.errors import LeukoscopeError
 
 app = typer.Typer(
@@ -28,14 +31,17 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+app.command("demo")(demo)
 app.command("embed")(embed)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)
+app.command("study")(study)
 
 
 def run() -> None:
     """Run the command line: a user's mistake ends with one line and exit code 2, a failed check with 1."""
+    _log_to_stderr()
     try:
         app()
     except LeukoscopeError as error:
@@ -48,3 +54,12 @@ def run() -> None:
         # The reader of our output (head, less) left; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _log_to_stderr() -> None:
+    """Show the library's log beside the progress; standard output is kept for results."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("leukoscope")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
