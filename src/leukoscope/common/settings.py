@@ -2,7 +2,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -67,7 +67,9 @@ def with_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
 
 
 def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
-    fault = error.errors()[0]
+    # A misspelt required key is both unknown and missing: the spelling is the news.
+    faults = error.errors()
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     key = ".".join(str(part) for part in fault["loc"]) or "settings"
     if fault["type"] == "extra_forbidden":
         known = _known_keys(model, fault["loc"][:-1])
@@ -85,11 +87,18 @@ def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys of the settings model found by walking ``location`` down from ``model``."""
     for part in location:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
+        if isinstance(part, int):  # a place in a list: its items have one type
+            continue
+        field = model.model_fields.get(part)
+        inner = _settings_in(field.annotation if field else None)
+        if inner is None:
             return []
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    """The first settings model in an annotation such as ``Inner | None`` or ``tuple[Inner, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _settings_in(part))), None)
