@@ -1,9 +1,10 @@
+import difflib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings, read_yaml
@@ -168,12 +169,6 @@ class Policy(Settings):
     description: str = ""
     views: Annotated[tuple[View, ...], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _two_or_more(self) -> Self:
-        if self.count < 1:
-            raise ValueError("a policy makes at least one view")
-        return self
-
     @property
     def count(self) -> int:
         """How many views every cell has."""
@@ -196,9 +191,10 @@ class Policy(Settings):
             return cls.parse(read_yaml(path), where=str(path))
         known = policy_names()
         if str(name_or_path) not in known:
-            raise InputError(
-                f"policy {str(name_or_path)!r}: no such policy; choose from {', '.join(known)} or give a .yaml file"
-            )
+            close = difflib.get_close_matches(str(name_or_path), known, n=1)
+            meant = f"did you mean {close[0]!r}? " if close else ""
+            options = f"{meant}Known: {', '.join(known)}, or a path that ends in .yaml"
+            raise InputError(f"policy {str(name_or_path)!r}: no such policy; {options}")
         text = (files(__package__) / "policies" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         return cls.parse(yaml.safe_load(text), where=f"policy {name_or_path}")
 
