@@ -1,0 +1,63 @@
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from leukoscope.cells.cellset import CellSet, content_hash
+from leukoscope.common.runs import log
+from leukoscope.encoders.features import Features
+
+_TOLD = (
+    "method",
+    "timm_name",
+    "size",
+    "encoder_fingerprint",
+    "pixels_fingerprint",
+    "table_fingerprint",
+    "pretrained_on",
+)
+
+
+def describe_encoders(features: Mapping[str, Features], pretrain: Sequence[CellSet] = ()) -> dict[str, Any]:
+    """Where each encoder comes from, and whether evaluated cells were seen in its pre-training.
+
+    Returns:
+        ``encoders``: by name what the features' ``uns`` tells, and ``seen_in_pretraining``: ``none``, ``all``,
+        ``unknown`` or a number of cells; ``notes``: what a reader should distrust, in sentences.
+    """
+    first = next(iter(features.values()))
+    shared = _shared_cells(first.cells, pretrain) if pretrain else None
+    encoders, notes = {}, []
+    for name, each in features.items():
+        told = {key: _plain(each.uns[key]) for key in _TOLD if key in each.uns}
+        seen = _seen(each, shared)
+        encoders[name] = {**told, "seen_in_pretraining": seen}
+        if seen == "unknown":
+            notes.append(f"{name}: it is not known which cells it was pre-trained on, so overlap was not checked.")
+        elif seen != "none":
+            notes.append(f"{name}: {seen} of the evaluated cells were seen, without labels, in its pre-training.")
+    for note in notes:
+        log.warning(note)
+    return {"encoders": encoders, "notes": notes}
+
+
+def _shared_cells(cells: pd.DataFrame, pretrain: Sequence[CellSet]) -> int:
+    """How many of ``cells`` have pixels that occur, exactly, in a pre-training set."""
+    seen = {content_hash(cell) for cellset in pretrain for cell in cellset.ids}
+    return sum(content_hash(cell) in seen for cell in cells["cell_id"])
+
+
+def _seen(features: Features, shared: int | None) -> str | int:
+    if features.uns.get("method") == "random":
+        return "none"
+    trained_on = features.uns.get("pretrained_on")
+    if trained_on is not None and trained_on == features.uns.get("pixels_fingerprint"):
+        return "all"
+    if shared is not None:
+        return shared or "none"
+    return "unknown"
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON: what h5py reads back may be a NumPy scalar."""
+    return value.item() if hasattr(value, "item") else value
