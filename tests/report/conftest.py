@@ -9,10 +9,12 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.folds import make_folds
 from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.runs import run_folder
+from leukoscope.encoders.bundle import Encoder, random_encoder
+from leukoscope.encoders.embed import embed
+from leukoscope.encoders.features import Features
+from leukoscope.report.page import write_report
 from leukoscope.scores import predictions
-from leukoscope.scores.confusion import confusion
-from leukoscope.scores.significance import compare
-from leukoscope.scores.summary import summarise
+from leukoscope.scores.results import score_predictions
 
 CLASSES = ("BAS", "EOS", "LYM", "MON", "NEU")
 # Head start of the true class in logits: the higher, the better the pair.
@@ -60,25 +62,21 @@ def make_run() -> Callable[..., Path]:
         labels = cellset.cells["label"].to_numpy(dtype=object)
         folds = make_folds(cellset.cells, labels, n_folds=5, group=group)
         table = _predictions(cellset, labels, folds, classes)
-        summary = summarise(table, n_bootstrap=100)
+        results = score_predictions(table, folds, task="leukocytes", n_bootstrap=100)
         settings = {"label": "label", "group": group, "n_folds": 5, "repeats": 1}
+        told = {"method": "moco", "timm_name": "resnet18", "size": 40, "encoder_fingerprint": "ab" * 32}
         with run_folder(out, verb="evaluate", settings=settings, seed=0) as run:
             predictions.write(run.path / "predictions.parquet", table)
             folds.to_parquet(run.path / "folds.parquet")
             (run.path / "tables").mkdir()
-            summary.per_class.to_csv(run.path / "tables" / "per_class.csv", index=False)
-            run.fingerprint("pixels", cellset.pixels_fingerprint)
-            run.finish(
-                {
-                    "task": "label",
-                    "classes": list(classes),
-                    "n": len(cellset),
-                    "folds": {"n_folds": 5, "repeats": 1, "group": group},
-                    "scores": summary.scores,
-                    "confusion": confusion(table),
-                    "significance": compare(summary.scores, folds),
-                }
-            )
+            for name, frame in results.tables.items():
+                frame.to_csv(run.path / "tables" / f"{name}.csv", index=False)
+            run.fingerprint("moco.pixels", cellset.pixels_fingerprint)
+            encoders = {
+                "moco": told | {"seen_in_pretraining": "unknown"},
+                "random": told | {"method": "random", "seen_in_pretraining": "none"},
+            }
+            run.finish({**results.content, "group": group, "seeds": [0], "encoders": encoders, "notes": []})
         return out
 
     return make
@@ -105,3 +103,45 @@ def _predictions(cellset: CellSet, labels: np.ndarray, folds: pd.DataFrame, clas
                 )
             )
     return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def encoders(cellset: CellSet) -> dict[str, Encoder]:
+    return {"moco": random_encoder("resnet18", cellset, size=40)}
+
+
+@pytest.fixture(scope="session")
+def features(cellset: CellSet, encoders: dict[str, Encoder]) -> dict[str, Features]:
+    return {name: embed(cellset, encoder) for name, encoder in encoders.items()}
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    epoch = np.arange(12)
+    table = pd.DataFrame({"epoch": epoch, "loss": 7 - 0.3 * epoch, "top1": 0.05 * epoch, "lr": 0.06, "spread": 0.8})
+    table["rankme"] = 20 + 3 * epoch
+    table["knn"] = np.where(epoch % 3 == 2, 0.4 + 0.03 * epoch, np.nan)
+    path = tmp_path_factory.mktemp("history") / "history.csv"
+    table.to_csv(path, index=False)
+    return {"moco": path}
+
+
+@pytest.fixture(scope="session")
+def page(
+    run: Path, cellset: CellSet, features: dict[str, Features], encoders: dict[str, Encoder], history: dict[str, Path]
+) -> Path:
+    """A report with every input."""
+    return write_report(
+        run,
+        cellset=cellset,
+        features=features,
+        encoders=encoders,
+        history=history,
+        audit={"spoiled": False, "findings": []},
+    )
+
+
+@pytest.fixture(scope="session")
+def bare_page(tmp_path_factory: pytest.TempPathFactory, cellset: CellSet, make_run: Callable[..., Path]) -> Path:
+    """A report from the run folder alone."""
+    return write_report(make_run(tmp_path_factory.mktemp("bare") / "evaluation", cellset))

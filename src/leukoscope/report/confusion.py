@@ -11,7 +11,7 @@ def draw_confusion(evaluation: Evaluation, pair: Pair, folder: Path) -> Picture:
     """A confusion matrix: in each field the count and its share of the row's true class, which gives the shade."""
     counts, classes = evaluation.confusion(pair), evaluation.classes
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 1.15 + 0.47 * len(classes)
+    side = 1.15 + 0.54 * len(classes)
     with figure(side + 0.25, side) as drawn:
         axes = drawn.subplots()
         axes.imshow(shares, cmap=PROPORTION, vmin=0, vmax=1)
@@ -31,7 +31,7 @@ def draw_confusion(evaluation: Evaluation, pair: Pair, folder: Path) -> Picture:
             folder,
             slug("confusion", *pair),
             alt=f"Confusion matrix of {pair[0]} with head {pair[1]}. {worst_confusions(counts, classes)}",
-            caption=f"{pair[0]}, {pair[1]}",
+            caption=" · ".join(pair),
         )
 
 
@@ -50,6 +50,6 @@ def worst_confusions(counts: np.ndarray, classes: list[str], how_many: int = 3) 
 
 
 def _annotate(axes: Axes, row: int, column: int, count: int, share: float) -> None:
-    ink = "white" if share > 0.45 else INK if count else "#b4bcc4"
-    axes.text(column, row - 0.05, f"{count:,}", ha="center", va="bottom", fontsize=7, color=ink)
-    axes.text(column, row + 0.08, f"{100 * share:.1f} %", ha="center", va="top", fontsize=5.6, color=ink)
+    ink = "white" if share > 0.6 else INK if count else "#b4bcc4"
+    axes.text(column, row - 0.05, f"{count:,}", ha="center", va="bottom", fontsize=8.5, color=ink)
+    axes.text(column, row + 0.08, f"{100 * share:.1f} %", ha="center", va="top", fontsize=6.8, color=ink)

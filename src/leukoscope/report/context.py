@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.report.evaluation import LEADING_METRIC, Evaluation, Pair
-from leukoscope.report.tables import Field, Group, Table, pairs_table
+from leukoscope.report.evaluation import Evaluation
+from leukoscope.report.tables import NO_VALUE, Field, Group, Table, pairs_table
 from leukoscope.scores.significance import SUPERVISED
 
 GLOSSARY = {
@@ -25,7 +25,15 @@ GLOSSARY = {
     "RankMe": "Effective number of dimensions that the features use; near 1 they have collapsed.",
     "top-1 accuracy": "In pre-training: how often a view's own partner is the closest of all keys.",
 }
+_SHORT = 16
 RESEARCH_USE = "For research use only: no medical device, not validated for diagnosis or for decisions about patients."
+
+
+def title(evaluation: Evaluation, cellset: CellSet | None) -> str:
+    """A title from the task and the name of the cells, as far as they are known."""
+    cells = cellset.path.name.removesuffix(".set") if cellset is not None else evaluation.path.resolve().name
+    task = evaluation.results.get("task")
+    return f"{task}: {cells}" if task else f"Evaluation: {cells}"
 
 
 def facts(evaluation: Evaluation, cellset: CellSet | None) -> list[tuple[str, str]]:
@@ -42,27 +50,6 @@ def facts(evaluation: Evaluation, cellset: CellSet | None) -> list[tuple[str, st
     if end := evaluation.provenance.get("end"):
         found.append(("date", str(end)[:10]))
     return found
-
-
-def summary(evaluation: Evaluation) -> list[str]:
-    """The result in a few sentences."""
-    ranked = evaluation.ranked()
-    frozen = [pair for pair in ranked if pair[0] != SUPERVISED]
-    trained = [pair for pair in ranked if pair[0] == SUPERVISED]
-    sentences = []
-    if frozen:
-        best = frozen[0]
-        sentences.append(
-            f"Of the frozen encoders, {best[0]} with head {best[1]} scored best: {_words(evaluation, best)}."
-        )
-        others = dict.fromkeys(pair[0] for pair in frozen if pair[0] != best[0])
-        for name in list(others)[:3]:
-            pair = next(pair for pair in frozen if pair[0] == name)
-            sentences.append(f"{name} reached {_words(evaluation, pair)} (head {pair[1]}).")
-    if trained:
-        best = trained[0]
-        sentences.append(f"Trained from scratch in the same folds, {best[1]} reached {_words(evaluation, best)}.")
-    return sentences
 
 
 def what_was_run(evaluation: Evaluation) -> Table:
@@ -85,6 +72,21 @@ def what_was_run(evaluation: Evaluation) -> Table:
         ("took", _duration(origin.get("start"), origin.get("end"))),
     ]
     return pairs_table("run", "What was run.", [row for row in rows if row[1]])
+
+
+def encoders(evaluation: Evaluation) -> Table | None:
+    """Where each frozen encoder comes from; None where the evaluation does not tell."""
+    if not evaluation.origins:
+        return None
+    rows = []
+    for name, origin in evaluation.origins.items():
+        size = f"{origin['size']} px" if "size" in origin else NO_VALUE
+        told = [str(origin.get(key, NO_VALUE)) for key in ("method", "timm_name")]
+        fingerprint = str(origin.get("encoder_fingerprint", NO_VALUE))[:_SHORT]
+        seen = str(origin.get("seen_in_pretraining", "unknown"))
+        rows.append([Field(text) for text in (name, *told, size, seen, fingerprint)])
+    columns = ["encoder", "method", "backbone", "input", "evaluated cells seen in pre-training", "fingerprint"]
+    return Table("encoders", "The frozen encoders.", columns, [Group("", rows)], text_columns=len(columns))
 
 
 def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -136,17 +138,6 @@ def _audit_table(audit: Mapping[str, Any] | None) -> Table | None:
     verdict = "spoils the evaluation" if audit.get("spoiled") else "finds nothing that would spoil the evaluation"
     rows = rows or [[Field("nothing to report")]]
     return Table("audit", f"The audit {verdict}.", columns, [Group("", rows)], text_columns=len(columns))
-
-
-def _words(evaluation: Evaluation, pair: Pair) -> str:
-    metric = LEADING_METRIC if evaluation.score(pair, LEADING_METRIC) else "accuracy"
-    score = evaluation.score(pair, metric)
-    if score is None:
-        return "no score"
-    text = f"{metric.replace('_', ' ')} {score['mean']:.3f}"
-    if score.get("low") is None:
-        return text
-    return f"{text} (95 % interval {score['low']:.3f} to {score['high']:.3f})"
 
 
 def _n_folds(evaluation: Evaluation) -> tuple[int, int]:

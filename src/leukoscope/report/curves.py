@@ -16,6 +16,8 @@ _PANELS = (
     ("knn", "online k-NN accuracy"),
 )
 _BINS = 10
+_FEW_ANSWERS = 10  # in a bin: too few to draw
+_FEW_EPOCHS = 15
 
 
 def draw_training(history: Mapping[str, Path], folder: Path) -> Picture | None:
@@ -24,7 +26,7 @@ def draw_training(history: Mapping[str, Path], folder: Path) -> Picture | None:
     panels = [(column, title) for column, title in _PANELS if any(_logged(t, column) for t in tables.values())]
     if not panels:
         return None
-    with figure(6.9, 1.9 * ((len(panels) + 1) // 2) + 0.25) as drawn:
+    with figure(9.0, 2.3 * ((len(panels) + 1) // 2) + 0.25) as drawn:
         grid = drawn.subplots((len(panels) + 1) // 2, 2, squeeze=False)
         for axes, (column, title) in zip(grid.flat, panels, strict=False):
             _curves(axes, tables, column, title)
@@ -47,7 +49,7 @@ def draw_reliability(evaluation: Evaluation, folder: Path, at_most: int = 6) -> 
     pairs = list(evaluation.leaders())[:at_most]
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
-    with figure(2.3 * columns, 2.75 * rows) as drawn:
+    with figure(3.0 * columns, 3.4 * rows) as drawn:
         grid = drawn.subplots(2 * rows, columns, squeeze=False, sharex=True, height_ratios=[4, 1] * rows)
         for number, pair in enumerate(pairs):
             row, column = divmod(number, columns)
@@ -70,7 +72,8 @@ def _curves(axes: Axes, tables: Mapping[str, pd.DataFrame], column: str, title: 
     for index, (name, table) in enumerate(tables.items()):
         if _logged(table, column):
             shown = table.dropna(subset=[column])
-            axes.plot(shown["epoch"], shown[column], color=colour(index), label=name)
+            dots = "o" if len(shown) < _FEW_EPOCHS else ""
+            axes.plot(shown["epoch"], shown[column], color=colour(index), label=name, marker=dots, markersize=3)
     axes.set_title(title)
     axes.set_xlabel("epoch")
     light_grid(axes)
@@ -87,16 +90,16 @@ def _reliability(above: Axes, below: Axes, evaluation: Evaluation, pair: Pair) -
     probability = cells["probability"].to_numpy()
     bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
-    filled = counts > 0
+    filled = counts >= _FEW_ANSWERS
     means = np.bincount(bins, probability, _BINS)[filled] / counts[filled]
     shares = np.bincount(bins, right, _BINS)[filled] / counts[filled]
     above.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
     above.plot(means, shares, color=colour(0), marker="o", markersize=3)
     ece = evaluation.score(pair, "ece")
-    above.set_title("\n".join(pair))
+    above.set_title(" · ".join(pair))
     if ece:
         above.text(0.04, 0.94, f"ECE {ece['mean']:.3f}", transform=above.transAxes, va="top")
     above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share right")
     light_grid(above)
     below.bar((np.arange(_BINS) + 0.5) / _BINS, counts / counts.sum(), width=0.085, color="#b9c6d2")
-    below.set(ylim=(0, 1), yticks=[0, 1], xlabel="probability given", ylabel="cells")
+    below.set(ylim=(0, None), yticks=[], xlabel="probability given", ylabel="answers")

@@ -9,6 +9,7 @@ from leukoscope.report.evaluation import LEADING_METRIC, Evaluation, Pair
 from leukoscope.scores.significance import SUPERVISED
 
 _FEW_CELLS = 50
+_FEW_GROUPS = 20
 _LOW_RECALL = 0.7
 _WIDE = 0.05
 _HIGH_ECE = 0.05
@@ -22,24 +23,17 @@ class Doubt:
     text: str
 
 
-def doubts(
-    evaluation: Evaluation,
-    leader: Pair,
-    *,
-    audit: Mapping[str, Any] | None,
-    trained_on: Mapping[str, str | None],
-) -> list[Doubt]:
+def doubts(evaluation: Evaluation, leader: Pair, *, audit: Mapping[str, Any] | None) -> list[Doubt]:
     """Reasons to distrust this evaluation, drawn from its own facts, gravest first.
 
     Args:
         evaluation: the run.
         leader: the encoder and head that the text is about.
         audit: what :func:`leukoscope.cells.audit.audit` found, as a dict; None where no audit was given.
-        trained_on: ``pixels_fingerprint`` of the pre-training cells of each encoder, None where it is not known.
     """
     return [
         *_leaks(audit),
-        *_overlap(evaluation, audit, trained_on),
+        *_overlap(evaluation),
         *_grouping(evaluation),
         *_classes(evaluation, leader),
         *_certainty(evaluation, leader),
@@ -62,24 +56,22 @@ def _leaks(audit: Mapping[str, Any] | None) -> Iterator[Doubt]:
         )
 
 
-def _overlap(
-    evaluation: Evaluation, audit: Mapping[str, Any] | None, trained_on: Mapping[str, str | None]
-) -> Iterator[Doubt]:
-    frozen = list(dict.fromkeys(encoder for encoder, _ in evaluation.pairs if encoder != SUPERVISED))
-    prints = evaluation.provenance.get("fingerprints", {})
-    own = {value for name, value in prints.items() if "pixel" in name}
-    same = [name for name in frozen if trained_on.get(name) and trained_on[name] in own]
-    if same:
+def _overlap(evaluation: Evaluation) -> Iterator[Doubt]:
+    frozen = dict.fromkeys(encoder for encoder, _ in evaluation.pairs if encoder != SUPERVISED)
+    seen = {name: evaluation.origins.get(name, {}).get("seen_in_pretraining", "unknown") for name in frozen}
+    unknown = [name for name, what in seen.items() if what == "unknown"]
+    if unknown:
         yield Doubt(
-            f"{_list(same)} was pre-trained on these very cells.",
-            "It never saw their labels, but features of unseen cells may be worse than these.",
+            f"It is not known which cells {listed(unknown)} saw in pre-training.",
+            "If cells tested here were among them, features of new cells may be worse than these.",
         )
-    unknown = [name for name in frozen if name not in trained_on]
-    if unknown and not (audit or {}).get("pretrain"):
-        yield Doubt(
-            f"It is not known which cells {_list(unknown)} saw in pre-training.",
-            "If any of the cells tested here were among them, the scores speak of remembered cells.",
-        )
+    for name, what in seen.items():
+        if what not in ("unknown", "none"):
+            which = "these very cells" if what == "all" else f"{what} of these cells"
+            yield Doubt(
+                f"{name} was pre-trained on {which}.",
+                "It never saw their labels, but features of new cells may be worse than these.",
+            )
 
 
 def _grouping(evaluation: Evaluation) -> Iterator[Doubt]:
@@ -89,14 +81,20 @@ def _grouping(evaluation: Evaluation) -> Iterator[Doubt]:
             "Cells of one donor or slide may be on both sides of a fold, and intervals resample cells, not patients: "
             "nothing here says how well a new patient would be served.",
         )
+        return
+    units = int(evaluation.results.get("intervals", {}).get("units", 0))
+    if 0 < units < _FEW_GROUPS:
+        yield Doubt(
+            f"Only {units} groups ({evaluation.group}).",
+            "Intervals that resample so few are rough, and mostly too narrow.",
+        )
 
 
 def _classes(evaluation: Evaluation, leader: Pair) -> Iterator[Doubt]:
     small = {name: count for name, count in evaluation.class_counts.items() if count < _FEW_CELLS}
     if small:
-        listed = _list([f"{name} ({count})" for name, count in small.items()])
         yield Doubt(
-            f"Few cells: {listed}.",
+            f"Few cells: {listed([f'{name} ({count})' for name, count in small.items()])}.",
             f"Below {_FEW_CELLS} cells a class, one cell moves its recall by two points or more.",
         )
     counts = evaluation.confusion(leader)
@@ -106,7 +104,7 @@ def _classes(evaluation: Evaluation, leader: Pair) -> Iterator[Doubt]:
     ]
     if low:
         yield Doubt(
-            f"Low recall: {_list(low)}.",
+            f"Low recall: {listed(low)}.",
             f"Counts of these classes in a sample would be off. {worst_confusions(counts, evaluation.classes)}",
         )
 
@@ -160,5 +158,6 @@ def _choice(evaluation: Evaluation) -> Iterator[Doubt]:
         )
 
 
-def _list(words: list[str]) -> str:
+def listed(words: list[str]) -> str:
+    """``words`` as an enumeration."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

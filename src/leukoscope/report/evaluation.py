@@ -72,8 +72,12 @@ class Evaluation:
     @property
     def group(self) -> str | None:
         """The column whose groups no fold takes apart (a patient, a slide), None where cells were dealt singly."""
-        folds = self.results.get("folds")
-        return (folds.get("group") if isinstance(folds, dict) else None) or self.recipe.get("group")
+        return self.results.get("group")
+
+    @property
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """What is known of each frozen encoder: method, backbone, fingerprints, ``seen_in_pretraining``."""
+        return dict(self.results.get("encoders", {}))
 
     @cached_property
     def class_counts(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from leukoscope.report import context, pictures, tables
 from leukoscope.report.comparisons import significance_table
 from leukoscope.report.distrust import doubts
 from leukoscope.report.evaluation import Evaluation
+from leukoscope.report.summary import summary
 
 SECTIONS = (
     ("run", "What was run"),
@@ -55,10 +56,10 @@ def write_report(
         run: a whole run folder of ``leukoscope evaluate``.
         cellset: the evaluated cells, for galleries and Grad-CAM.
         features: features of the evaluated cells by encoder name, for maps.
-        encoders: encoder bundles by encoder name, for Grad-CAM and to say what they were trained on.
+        encoders: encoder bundles by encoder name, for Grad-CAM.
         history: ``history.csv`` of pre-training by encoder name, for training curves.
         audit: what the audit found, as a dict (``audit.json``).
-        title: of the page; made from the run's name where None.
+        title: of the page; made from the task and the cells' name where None.
         seed: of the cells that are shown and of the maps.
 
     Raises:
@@ -66,7 +67,6 @@ def write_report(
     """
     evaluation = Evaluation.open(run)
     leader = evaluation.ranked()[0]
-    trained_on = {name: encoder.info.pixels_fingerprint for name, encoder in (encoders or {}).items()}
     drawn = pictures.draw(
         evaluation, leader, cellset=cellset, features=features, encoders=encoders, history=history, seed=seed
     )
@@ -74,10 +74,11 @@ def write_report(
         _environment()
         .get_template("page.html.j2")
         .render(
-            title=title or f"Evaluation of {run.resolve().name}",
+            title=title or context.title(evaluation, cellset),
             facts=context.facts(evaluation, cellset),
-            summary=context.summary(evaluation),
+            summary=summary(evaluation),
             what_was_run=context.what_was_run(evaluation),
+            encoders=context.encoders(evaluation),
             cells=context.cells(evaluation, cellset, audit),
             metrics=tables.metric_table(evaluation),
             every_metric=tables.every_metric_table(evaluation),
@@ -85,7 +86,7 @@ def write_report(
             significance=significance_table(evaluation, leader),
             pictures=drawn,
             leader=leader,
-            doubts=doubts(evaluation, leader, audit=audit, trained_on=trained_on),
+            doubts=doubts(evaluation, leader, audit=audit),
             provenance=context.provenance(evaluation),
             glossary=context.GLOSSARY,
             research_use=context.RESEARCH_USE,

@@ -9,10 +9,14 @@ from leukoscope.report.curves import draw_reliability, draw_training
 from leukoscope.report.drawing import Picture
 from leukoscope.report.evaluation import Evaluation, Pair
 from leukoscope.report.galleries import ClassGallery, Magnification, draw_galleries
+from leukoscope.report.heat import draw_heat
+from leukoscope.report.maps import draw_map
 
 if TYPE_CHECKING:
     from leukoscope.encoders.bundle import Encoder
     from leukoscope.encoders.features import Features
+
+_STRANGE = "holds none of the evaluated cells, or too few."
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Pictures:
     galleries: list[ClassGallery] = field(default_factory=list)
     magnification: Magnification | None = None
     channels: tuple[str, ...] = ()
-    gradcam: Picture | None = None
+    heat: list[Picture] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,17 +52,44 @@ def draw(
         absent["training"] = "No history of pre-training was given." if not history else "The history holds no numbers."
     galleries = draw_galleries(evaluation, leader, cellset, folder, seed=seed) if cellset is not None else []
     if not galleries:
-        absent["galleries"] = (
-            "No CellSet was given." if cellset is None else "The CellSet given holds none of the evaluated cells."
-        )
-    absent["maps"] = "No features were given."
-    absent["gradcam"] = "No encoder was given."
+        absent["galleries"] = "No CellSet was given." if cellset is None else f"The CellSet given {_STRANGE}"
+    maps = _maps(evaluation, features or {}, folder, seed)
+    if not maps:
+        absent["maps"] = "No features were given." if not features else f"The features given {_STRANGE}"
+    heat = _heat(evaluation, leader, encoders or {}, features or {}, cellset)
+    if not heat:
+        complete = encoders and features and cellset is not None
+        absent["gradcam"] = f"The cells given {_STRANGE}" if complete else "Needs encoders, features and a CellSet."
     return Pictures(
         confusion=[draw_confusion(evaluation, pair, folder) for pair in evaluation.pairs],
         reliability=draw_reliability(evaluation, folder),
         training=training,
+        maps=maps,
+        heat=heat,
         galleries=galleries,
         magnification=Magnification.of(cellset) if cellset is not None else None,
         channels=cellset.info.channels if cellset is not None else (),
         absent=absent,
     )
+
+
+def _heat(
+    evaluation: Evaluation,
+    leader: Pair,
+    encoders: "Mapping[str, Encoder]",
+    features: "Mapping[str, Features]",
+    cellset: CellSet | None,
+) -> list[Picture]:
+    """Heat of the leading encoder, or where it is not at hand of the first that is."""
+    at_hand = [name for name in encoders if name in features]
+    if cellset is None or not at_hand:
+        return []
+    name = leader[0] if leader[0] in at_hand else at_hand[0]
+    folder = evaluation.path / "figures"
+    drawn = draw_heat(evaluation, name, encoders[name], features[name], cellset, folder)
+    return [] if drawn is None else [drawn]
+
+
+def _maps(evaluation: Evaluation, features: "Mapping[str, Features]", folder: Path, seed: int) -> list[Picture]:
+    drawn = (draw_map(evaluation, name, each, folder, seed=seed) for name, each in features.items())
+    return [picture for picture in drawn if picture is not None]

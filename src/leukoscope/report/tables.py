@@ -63,7 +63,7 @@ def metric_table(evaluation: Evaluation) -> Table:
     return Table(
         "metrics",
         "Scores of every encoder and head on held-out cells: mean over folds, and below it the 95 % bootstrap "
-        "interval. Precision, F1 and ROC AUC are averaged over classes with equal weight.",
+        f"interval{_resampled(evaluation)}. Precision, F1 and ROC AUC are averaged over classes with equal weight.",
         ["encoder", "head", *(METRICS[metric] for metric in metrics)],
         groups,
         text_columns=2,
@@ -130,6 +130,14 @@ def interval(score: Mapping[str, float | None]) -> str:
     if score.get("low") is None or score.get("high") is None:
         return ""
     return f"{score['low']:.3f}–{score['high']:.3f}"
+
+
+def _resampled(evaluation: Evaluation) -> str:
+    how = evaluation.results.get("intervals")
+    if not how:
+        return ""
+    units = f"{evaluation.group} groups" if how["resampled"] == "groups" else "cells"
+    return f" ({how['resamples']:,} resamples of {how['units']:,} {units})"
 
 
 def _kinds(evaluation: Evaluation) -> list[tuple[str, list[Pair]]]:

@@ -1,0 +1,128 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from torch import nn
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.report.drawing import Picture, figure, keep, slug
+from leukoscope.report.evaluation import Evaluation
+from leukoscope.report.galleries import visible
+
+if TYPE_CHECKING:
+    from leukoscope.encoders.bundle import Encoder
+    from leukoscope.encoders.features import Features
+
+_MOST_CLASSES = 12
+_ROWS = ("right", "", "wrong", "")
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A linear head fitted on one fold's training cells, and its answers on the test cells (rows of the CellSet)."""
+
+    head: nn.Linear
+    test: np.ndarray
+    truth: np.ndarray
+    probabilities: np.ndarray
+
+
+def draw_heat(
+    evaluation: Evaluation, name: str, encoder: "Encoder", features: "Features", cellset: CellSet, folder: Path
+) -> Picture | None:
+    """Grad-CAM of one encoder on held-out cells: of each class the surest right answer and the surest wrong one.
+
+    Heat needs a head that can be differentiated: a linear one is fitted on the training cells of the first fold, and
+    only cells of its test fold are shown. None where folds, features and cells do not meet.
+    """
+    from leukoscope.explain.gradcam import grad_cam
+
+    fold = _fold(evaluation, features, cellset)
+    if fold is None:
+        return None
+    classes = evaluation.classes[:_MOST_CLASSES]
+    chosen = [_surest(fold, index, right) for index in range(len(classes)) for right in (True, False)]
+    shown = [at for at in chosen if at is not None]
+    predicted = fold.probabilities.argmax(axis=1)
+    found = grad_cam(encoder, cellset, fold.test[shown], fold.head, predicted[shown], device="cpu")
+    heat = dict(zip(shown, found, strict=True))
+    with figure(0.35 + 1.08 * len(classes), 4.9) as drawn:
+        grid = drawn.subplots(4, len(classes), squeeze=False)
+        for column, title in enumerate(classes):
+            grid[0, column].set_title(title, loc="center")
+            for half in range(2):
+                at = chosen[2 * column + half]
+                above, below = grid[2 * half, column], grid[2 * half + 1, column]
+                if at is not None:
+                    said = f"{evaluation.classes[predicted[at]]} {fold.probabilities[at].max():.2f}"
+                    _cell(above, below, cellset, int(fold.test[at]), heat[at], said)
+        for row, axes in enumerate(grid[:, 0]):
+            axes.set_ylabel(_ROWS[row])
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        first = "" if cellset.channels in (1, 3) else f" Heat lies on channel {cellset.info.channels[0]}."
+        return keep(
+            drawn,
+            folder,
+            slug("gradcam", name),
+            alt=f"Grad-CAM of {name} on one right and one wrong cell of each class: {', '.join(classes)}.",
+            caption=f"Grad-CAM of {name} under a linear head of the first fold, on cells that fold held out: of each "
+            "class the surest right and the surest wrong answer, the cell above and below it the heat for the class "
+            f"predicted (named with its probability). Each heat is scaled by its own maximum.{first}",
+            raster=True,
+        )
+
+
+def _fold(evaluation: Evaluation, features: "Features", cellset: CellSet) -> _Fold | None:
+    if evaluation.folds is None:
+        return None
+    folds = evaluation.folds
+    folds = folds[(folds["repeat"] == 0) & (folds["fold"] == folds["fold"].min())].set_index("cell_id")["role"]
+    labels = evaluation.predictions.drop_duplicates("cell_id").set_index("cell_id")["label"].reindex(features.ids)
+    y = pd.Index(evaluation.classes).get_indexer(pd.Index(labels))
+    role = folds.reindex(features.ids).to_numpy()
+    rows = pd.Series(np.arange(len(cellset)), index=cellset.ids).reindex(features.ids).to_numpy()
+    train, test = (role == "train") & (y >= 0), (role == "test") & (y >= 0) & ~np.isnan(rows)
+    if not test.any() or len(set(y[train])) < len(evaluation.classes):
+        return None
+    head = _linear_head(features.x[train], y[train])
+    with torch.no_grad():
+        probabilities = head(torch.from_numpy(features.x[test])).softmax(dim=1).numpy()
+    return _Fold(head, rows[test].astype(np.int64), y[test], probabilities)
+
+
+def _linear_head(x: np.ndarray, y: np.ndarray) -> nn.Linear:
+    """Logistic regression on standardised features, with the standardisation folded into its weights."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    model = LogisticRegression(C=0.01, max_iter=200).fit((x - mean) / std, y)
+    weight, bias = model.coef_ / std, model.intercept_ - model.coef_ @ (mean / std)
+    if len(weight) == 1:  # two classes share one row of weights
+        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    head.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
+    return head.eval()
+
+
+def _surest(fold: _Fold, index: int, right: bool) -> int | None:
+    """Where among the test cells the surest right or wrong answer about class ``index`` is."""
+    hit = fold.probabilities.argmax(axis=1) == index
+    at = np.flatnonzero((fold.truth == index) & (hit == right))
+    return int(at[fold.probabilities[at].max(axis=1).argmax()]) if len(at) else None
+
+
+def _cell(above: Axes, below: Axes, cellset: CellSet, row: int, heat: np.ndarray, said: str) -> None:
+    picture = visible(cellset.read([row])[0], cellset)
+    if cellset.channels not in (1, 3):
+        picture = picture[:, : picture.shape[0] * heat.shape[1] // heat.shape[0]]
+    extent = (0.0, float(heat.shape[1]), float(heat.shape[0]), 0.0)
+    for axes in (above, below):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent)
+    below.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * heat, extent=extent)
+    below.set_xlabel(f"→ {said}", fontsize=7)
