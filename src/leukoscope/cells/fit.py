@@ -33,24 +33,25 @@ def fit(pixels: np.ndarray, size: int, rule: Rule) -> np.ndarray:
     if rule == "pad":
         if max(height, width) > size:
             raise DoesNotFit(f"{width}x{height} pixels do not fit into {size}; use --fit crop or resize, or --size")
-        return pad(pixels, size)
+        return pad(pixels, size, border_level(pixels))
     if rule == "crop":
         if min(height, width) < size:
             raise DoesNotFit(f"{width}x{height} pixels cannot be cropped to {size}; use --fit pad or resize, or --size")
         return centre(pixels, size)
     scale = size / max(height, width)
-    return pad(resize(pixels, max(1, round(height * scale)), max(1, round(width * scale))), size)
+    resized = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+    return pad(resized, size, border_level(pixels))
 
 
-def pad(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Set ``(C, H, W)`` into the middle of ``(C, size, size)``, filled with the median of the image's border.
+def pad(pixels: np.ndarray, size: int, background: np.ndarray) -> np.ndarray:
+    """Set ``(C, H, W)`` into the middle of ``(C, size, size)``, filled with ``background`` ``(C,)``.
 
     Zeros would put a bright-field cell into a black frame, which a network learns before anything else.
     """
     channels, height, width = pixels.shape
     top, left = (size - height) // 2, (size - width) // 2
     padded = np.empty((channels, size, size), pixels.dtype)
-    padded[:] = border_level(pixels)[:, None, None]
+    padded[:] = background[:, None, None]
     padded[:, top : top + height, left : left + width] = pixels
     return padded
 

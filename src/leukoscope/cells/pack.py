@@ -1,19 +1,17 @@
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from leukoscope.cells.assemble import Assembler, reasons
 from leukoscope.cells.cellset import CellSetInfo
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.prepare import Outcome, ReadyCell, prepare_all
+from leukoscope.cells.readers.decode import pillow_without_limit
 from leukoscope.cells.readers.protocol import HEAVY, Plan
 from leukoscope.cells.readers.registry import reader_for
 from leukoscope.common.files import whole_folder
@@ -87,7 +85,7 @@ def pack(
     settings = settings or PackSettings()
     jobs = jobs or len(os.sched_getaffinity(0))
     name, reader = reader_for(source, settings)
-    with whole_folder(out, overwrite=overwrite) as folder, _our_own_limit():
+    with whole_folder(out, overwrite=overwrite) as folder, pillow_without_limit():
         if settings.fit is not None and settings.size is None:
             survey = _outcomes(reader.plan(source, settings), settings, jobs, "measuring")
             settings = settings.model_copy(update={"size": _common_side(survey, settings)})
@@ -112,17 +110,6 @@ def pack(
         disagreed=plan.disagreed,
         reasons=reasons(assembler.rejections),
     )
-
-
-@contextmanager
-def _our_own_limit() -> Iterator[None]:
-    """Pillow's limit on pixels is a global of its own; ``max_pixels`` is checked before any pixel is decoded."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _outcomes(plan: Plan, settings: PackSettings, jobs: int, doing: str) -> Iterator[Outcome]:

@@ -1,4 +1,6 @@
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import imagecodecs
@@ -32,6 +34,17 @@ def decode_plain(path: Path, max_pixels: int) -> Picture:
             file.seek(0)
             return _of_samples(imagecodecs.png_decode(file.read()))
     return _with_pillow(path, max_pixels)
+
+
+@contextmanager
+def pillow_without_limit() -> Iterator[None]:
+    """Lift Pillow's own limit on pixels, a global that ``max_pixels`` stands in for, while the block runs."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
