@@ -1,0 +1,29 @@
+from collections.abc import Mapping
+from typing import Any
+
+from leukoscope.common.errors import InputError
+from leukoscope.probes.head import Probe
+from leukoscope.probes.knn import NearestProbe
+from leukoscope.probes.linear import LinearProbe
+from leukoscope.probes.mlp import MLPProbe
+
+HEADS: dict[str, LinearProbe | MLPProbe | NearestProbe] = {
+    "linear": LinearProbe(),
+    "mlp": MLPProbe(),
+    "knn": NearestProbe(),
+    "knn-1": NearestProbe(k=(1,)),
+    "knn-5": NearestProbe(k=(5,)),
+    "knn-20": NearestProbe(k=(20,)),
+}
+
+
+def head_of(name: str, values: Mapping[str, Any]) -> Probe:
+    """The head called ``name`` with ``values`` laid over its defaults.
+
+    Raises:
+        InputError: when there is no such head, or it has no such setting.
+    """
+    if name not in HEADS:
+        raise InputError(f"--heads {name}: no such head; choose from {', '.join(HEADS)}")
+    default = HEADS[name]
+    return type(default).parse({**default.model_dump(), **values}, where=f"head {name}")
