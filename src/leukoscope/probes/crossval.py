@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
@@ -25,8 +26,8 @@ class ProbeSettings(Settings):
     """
 
     device: str = "auto"
-    heads: dict[str, dict[str, Any]] = {}
-    inner_folds: int = 5
+    heads: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    inner_folds: int = Field(default=5, ge=2)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def cross_validate(
     classes, y = _codes(labels, features)
     outer = outer_folds(folds, features.cells, y, n_inner=settings.inner_folds)
     data = _data(features, y, len(classes), settings.device, encoder)
-    tables, choices, tried = [], [], []
+    tables, choices = [], []
+    tried: list[dict[str, Any]] = []
     for name in heads:
         probe = head_of(name, settings.heads.get(name, {}))
         jobs = [(fold, Job(fold.training, seed)) for seed in (seeds if probe.seeded else seeds[:1]) for fold in outer]

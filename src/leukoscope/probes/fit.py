@@ -65,7 +65,7 @@ def fit_head(
         x: features ``(N, D)`` float32.
         y: classes ``(N,)`` int64 in 0..K-1.
         n_classes: K; as many as ``y`` holds where not given.
-        blocks: ``(N,)``, of :func:`~leukoscope.cells.folds.blocks_of`: cells of one block stay in one inner fold.
+        blocks: ``(N,)``, of :func:`~leukoscope.cells.blocks.blocks_of`: cells of one block stay in one inner fold.
         seed: of the inner folds and of what the head draws.
         device: where it is fitted; the head stays there.
         n_inner: how many inner folds.

@@ -77,7 +77,7 @@ class LinearProbe(Settings):
         """The heads of all ``penalties`` (values of C), fitted on the cells at ``rows``."""
         index = data.rows(rows)
         basis = Basis.of(data.x[index])
-        present, y = data.y[index].unique(return_inverse=True)
+        present, y = torch.unique(data.y[index], return_inverse=True)
         weights = self._weights(y, len(present))
         strengths = 1 / (torch.tensor(penalties, dtype=torch.float32, device=y.device) * weights.sum())
         regression = SoftmaxRegression(basis.transform(data.x[index]), y, len(present), weights, strengths)

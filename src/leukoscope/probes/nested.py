@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from leukoscope.cells.folds import blocks_of
+from leukoscope.cells.blocks import blocks_of
 from leukoscope.common.errors import InputError
 
 
@@ -60,11 +60,11 @@ def outer_folds(folds: pd.DataFrame, cells: pd.DataFrame, y: np.ndarray, *, n_in
     table = table[y[table["row"].to_numpy()] >= 0]
     blocks = _blocks(table, cells)
     found = []
-    for repeat, of_repeat in table.groupby("repeat", sort=True):
-        train, test = _roles(of_repeat, int(repeat))
+    for repeat in sorted(table["repeat"].unique().tolist()):
+        train, test = _roles(table[table["repeat"] == repeat], repeat)
         for position, fold in enumerate(train):
             others = _other_folds(train, test, position) or inner_folds(train[fold], y, blocks, n_inner)
-            found.append(OuterFold(int(repeat), fold, TrainingSet(train[fold], others), test[fold]))
+            found.append(OuterFold(repeat, fold, TrainingSet(train[fold], others), test[fold]))
     return found
 
 
@@ -90,10 +90,11 @@ def _roles(table: pd.DataFrame, repeat: int) -> tuple[dict[int, np.ndarray], dic
     """Sorted rows by fold, in training and in test."""
     train: dict[int, np.ndarray] = {}
     test: dict[int, np.ndarray] = {}
-    for fold, of_fold in table.groupby("fold", sort=True):
+    for fold in sorted(table["fold"].unique().tolist()):
+        of_fold = table[table["fold"] == fold]
         for role, place in (("train", train), ("test", test)):
-            place[int(fold)] = np.sort(of_fold.loc[of_fold["role"] == role, "row"].to_numpy())
-            if not len(place[int(fold)]):
+            place[fold] = np.sort(of_fold.loc[of_fold["role"] == role, "row"].to_numpy())
+            if not len(place[fold]):
                 raise InputError(f"folds: repeat {repeat}, fold {fold} has no labelled {role} cells; make them again")
     return train, test
 

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ def initial(sizes: Sequence[int], seed: int) -> list[Tensor]:
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         bound = 1 / math.sqrt(n_in)
         parameters.append((2 * torch.rand(n_out, n_in, generator=generator) - 1) * bound)
         parameters.append((2 * torch.rand(n_out, generator=generator) - 1) * bound)
