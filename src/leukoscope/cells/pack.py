@@ -132,5 +132,6 @@ def _common_side(outcomes: Iterable[Outcome], settings: PackSettings) -> int | N
 
 def _rule(settings: PackSettings) -> dict[str, Any]:
     """The settings that were chosen, without the paths of this machine."""
-    chosen = settings.model_dump(mode="json", exclude_defaults=True, exclude={"root", "max_pixels", "allow_outside"})
+    elsewhere = {"root", "max_pixels", "allow_outside", "pixel_size_um"}
+    chosen = settings.model_dump(mode="json", exclude_defaults=True, exclude=elsewhere)
     return chosen | ({"fit": settings.rule} if settings.rule else {})

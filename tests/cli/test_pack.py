@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.cli.main import run
+
+
+def leukoscope(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["leukoscope", *map(str, words)])
+    try:
+        run()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.fixture
+def images(tmp_path):
+    for label in ("NEU", "LYM"):
+        (tmp_path / "in" / label).mkdir(parents=True)
+        for k in range(3):
+            pixels = np.random.default_rng(k).integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "in" / label / f"{k}.png")
+    (tmp_path / "in" / "NEU" / "empty.png").touch()
+    return tmp_path / "in"
+
+
+def test_the_summary_says_what_was_packed_and_what_not(images, tmp_path, monkeypatch, capsys):
+    assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", "--json") == 0
+    said = capsys.readouterr().out
+    assert "6 cells packed (16x16, 8 bit, grey)" in said
+    assert "1 rejected, listed in rejected.csv" in said
+    assert "1 empty file" in said
+    told = json.loads(said.splitlines()[-1])
+    assert (told["packed"], told["rejected"], told["dropped_padding"]) == (6, 1, 0)
+    assert told["reasons"] == {"empty file": 1}
+    assert len(CellSet.open(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("nowhere", (), "nowhere: no such file or folder"),
+        ("in", ("--fit", "stretch"), "pack: fit: input should be 'pad', 'crop' or 'resize' (given: 'stretch')"),
+        ("in", ("--tile", "5"), "no cell could be packed, 7 rejected"),
+        ("in", ("--channels", "Ch3.tif"), "needs exactly one star"),
+        ("in", ("--label-from-prefix", "--from-path", "(?P<label>.)"), "give one of them"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_exit_code_2(images, tmp_path, monkeypatch, capsys, source, options, message):
+    assert leukoscope(monkeypatch, "pack", tmp_path / source, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_option_reaches_the_settings(images, tmp_path, monkeypatch):
+    options = [
+        *("--reader", "images", "--size", "12", "--fit", "crop", "--centre", "14", "--bit-depth", "8", "--to-8-bit"),
+        *(
+            "--intensity",
+            "percentile",
+            "--pixel-size-um",
+            "0.5",
+            "--from-path",
+            "(?P<batch>.)\\.png",
+            "--allow-outside",
+        ),
+        *("--max-pixels", "1000", "--pages", "channels", "--jobs", "1", "--experts", "e_*"),
+    ]
+    assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", *options) == 0
+    cellset = CellSet.open(tmp_path / "out")
+    assert cellset.info.packing == {
+        "reader": "images",
+        "size": 12,
+        "fit": "crop",
+        "centre": 14,
+        "pages": "channels",
+        "from_path": "(?P<batch>.)\\.png",
+        "experts": "e_*",
+        "bit_depth": 8,
+        "to_8_bit": True,
+        "intensity": "percentile",
+    }
+    assert cellset.info.intensity.rule == "percentile"
+    assert cellset.info.pixel_size_um == 0.5
+    assert cellset.cells["batch"].tolist() == ["0", "1", "2"] * 2
