@@ -4,8 +4,10 @@ import sys
 
 import typer
 
+from leukoscope.cli.audit import audit
 from leukoscope.cli.demo import demo
 from leukoscope.cli.embed import embed
+from leukoscope.cli.evaluate import evaluate
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
 from leukoscope.cli.simulate import simulate
@@ -33,9 +35,11 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 app.command("demo")(demo)
 app.command("embed")(embed)
+app.command("evaluate")(evaluate)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)
+app.command("audit")(audit)
 app.command("study")(study)
 
 

@@ -9,15 +9,14 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a plain aligned table; the first column is text, the others are set to the right."""
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: Sequence[str] = ()) -> None:
+    """Print a plain aligned table; the first column and those named in ``text`` are set to the left."""
     cells = [list(map(str, columns)), *([str(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
+    left = [number == 0 or name in text for number, name in enumerate(columns)]
     for row in cells:
-        first, *others = (
-            value.ljust(w) if i == 0 else value.rjust(w) for i, (value, w) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join([first, *others]).rstrip())
+        placed = (v.ljust(w) if is_text else v.rjust(w) for v, w, is_text in zip(row, widths, left, strict=True))
+        print("  ".join(placed).rstrip())
     sys.stdout.flush()
 
 
