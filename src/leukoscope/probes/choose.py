@@ -1,0 +1,34 @@
+from collections.abc import Sequence
+
+import pandas as pd
+
+_FOLD = ["repeat", "fold"]
+_HEAD = "linear"
+
+
+def choose_encoders(tried: pd.DataFrame, candidates: Sequence[str]) -> pd.DataFrame:
+    """For each outer fold, the encoder whose linear probe was best inside its training cells.
+
+    Best is the least mean log loss over the inner folds, at the probe's own best penalty; no test cell has a say.
+
+    Args:
+        tried: what heads tried inside the training folds: ``encoder, head, repeat, fold, log_loss, accuracy, ...``.
+        candidates: names of encoders, such as the trials of a sweep.
+
+    Returns:
+        ``repeat, fold, encoder, log_loss, accuracy``: one row an outer fold.
+
+    Raises:
+        ValueError: when no candidate was probed by a linear head inside the training folds.
+    """
+    rows = tried[(tried["head"] == _HEAD) & tried["encoder"].isin(candidates)]
+    if rows.empty:
+        raise ValueError(f"no inner scores of a {_HEAD} head for {', '.join(candidates)}")
+    best = rows.loc[rows.groupby(_FOLD)["log_loss"].idxmin()]
+    return best[[*_FOLD, "encoder", "log_loss", "accuracy"]].reset_index(drop=True)
+
+
+def as_chosen(predictions: pd.DataFrame, chosen: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The predictions of an encoder ``name`` that is, in each outer fold, the one chosen there; all of its heads."""
+    rows = predictions.merge(chosen[[*_FOLD, "encoder"]], on=[*_FOLD, "encoder"])
+    return rows.assign(encoder=name)[predictions.columns]
