@@ -63,7 +63,7 @@ def resample(pixels: Tensor, cells: Tensor, placements: Tensor, side: int, inten
     sides = _level_sides(placements, side, max(pixels.shape[2:]))
     for level_side in sorted(set(sides.tolist())):
         for needed, rows in _by_count(cells, (sides == level_side).nonzero()[:, 0]):
-            images = pixels if len(needed) == len(pixels) else pixels.index_select(0, needed.to(device))
+            images = pixels if len(needed) == len(pixels) else _select(pixels, needed.to(device))
             level = images.to(torch.float32) if level_side == 0 else resize(images, level_side)
             drawn = _draw(level, placements[rows].to(device), side)
             views.index_copy_(0, rows.flatten().to(device), drawn)
@@ -89,6 +89,13 @@ def _by_count(cells: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     own_count = counts[cells[rows]]
     for count in sorted(set(own_count.tolist())):
         yield (counts == count).nonzero()[:, 0], rows[own_count == count].reshape(-1, count)
+
+
+def _select(pixels: Tensor, cells: Tensor) -> Tensor:
+    """Pick images; 16-bit ones as if they were signed, for torch has few operations on unsigned 16-bit numbers."""
+    if pixels.dtype == torch.uint16:
+        return pixels.view(torch.int16).index_select(0, cells).view(torch.uint16)
+    return pixels.index_select(0, cells)
 
 
 def _draw(images: Tensor, placements: Tensor, side: int) -> Tensor:
