@@ -104,8 +104,8 @@ def _tables(sets: Sequence[CellSet], label: str, overlay: Labels | None) -> pd.D
     for cellset in sets:
         cells = cellset.cells.copy()
         cells["content"] = [content_hash(cell) for cell in cells["cell_id"]]
-        cells["set"] = _name(cellset, names)
-        names.append(cells["set"].iloc[0] if len(cells) else "")
+        names.append(_name(cellset, names))
+        cells["set"] = names[-1]
         if overlay is not None:
             cells["label"] = overlay.of(cellset.ids)
         elif label in cells.columns:
