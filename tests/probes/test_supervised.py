@@ -15,6 +15,7 @@ from leukoscope.scores.predictions import validate
 from leukoscope.scores.results import covers
 
 QUICK = SupervisedSettings(size=16, epochs=4, batch=8, lr=(0.0003,), warmup_epochs=0)
+STEADY = QUICK.model_copy(update={"epochs": 5, "optimiser": "sgd", "lr": (0.02,), "weight_decay": 1e-4})
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def run(cells: CellSet, settings: SupervisedSettings = QUICK, **options) -> pd.D
 @pytest.mark.parametrize("model", ["resnet18", "mlp"])
 def test_a_network_learns_to_tell_easy_cells_apart(cells: CellSet, model: str) -> None:
     folds = folds_of(cells).query("fold == 0")
-    table = run(cells, model=model, folds=folds)
+    table = run(cells, STEADY, model=model, folds=folds)
     covers(validate(table), folds)
     assert set(table["encoder"] + "/" + table["head"]) == {f"supervised/{model}"}
     assert score(table)["accuracy"] > 0.85

@@ -7,13 +7,15 @@ import pandas as pd
 from leukoscope.cells import folds as folds_file
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import Labels
+from leukoscope.common.errors import InputError
 from leukoscope.common.runs import RunFolder, log, run_folder
 from leukoscope.encoders.features import Features
-from leukoscope.probes.crossval import cross_validate
+from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.evaluated import Evaluated, evaluated_cells
 from leukoscope.probes.origin import describe_encoders
+from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
 from leukoscope.scores import predictions as predictions_file
-from leukoscope.scores.results import Results, covers, score_predictions
+from leukoscope.scores.results import covers, score_predictions
 
 HEADS = ("linear", "mlp", "knn")
 
@@ -35,13 +37,16 @@ def evaluate(
     task: str = "",
     n_bootstrap: int = 1000,
     seed: int = 0,
-    settings: Any = None,
+    settings: ProbeSettings | None = None,
+    cellset: CellSet | None = None,
+    supervised: Mapping[str, SupervisedSettings] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare frozen encoders: fit heads on their features in cross-validation, score what they say of held-out cells.
 
-    ``out`` becomes a run folder: ``results.json``, ``predictions.parquet``, ``folds.parquet``, ``choices.csv``,
-    ``tables/``, ``provenance.json``. All encoders, heads and baselines are held to the same folds.
+    ``out`` becomes a run folder: ``results.json``, ``predictions.parquet``, ``folds.parquet``, ``choices.csv`` and
+    ``tried.csv`` (what was chosen inside the training folds), ``tables/``, ``provenance.json``. All encoders, heads and
+    baselines are held to the same folds.
 
     Args:
         features: by the encoder's name; all of the same cells, in any order.
@@ -60,7 +65,9 @@ def evaluate(
         task: what is told apart, for the reader.
         n_bootstrap: resamples of the intervals.
         seed: of folds and resamples.
-        settings: of the heads, see :func:`~leukoscope.probes.crossval.cross_validate`.
+        settings: of the heads, and the device.
+        cellset: the images of the cells, for ``supervised``.
+        supervised: networks to train from scratch in the same folds, by name, as baselines.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -72,6 +79,9 @@ def evaluate(
     cells = evaluated_cells(
         features, label=label, overlay=overlay, group=group, n_folds=n_folds, repeats=repeats, folds=folds, seed=seed
     )
+    settings = settings or ProbeSettings()
+    if supervised and cellset is None:
+        raise InputError(f"supervised {', '.join(supervised)}: needs the images; give --cells SET")
     if extra_predictions is not None:
         covers(extra_predictions, cells.folds, where="extra_predictions")
     recipe = {
@@ -79,52 +89,62 @@ def evaluate(
         "label": label if overlay is None else "labels file",
         "group": cells.group,
         "heads": list(heads),
-        "n_folds": n_folds,
-        "repeats": repeats,
+        "n_folds": int(cells.folds["fold"].nunique()),
+        "repeats": int(cells.folds["repeat"].nunique()),
         "seeds": list(seeds),
         "task": task,
         "n_bootstrap": n_bootstrap,
         "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "supervised": {name: each.model_dump(mode="json") for name, each in (supervised or {}).items()},
     }
     with run_folder(out, verb="evaluate", settings=recipe, seed=seed, overwrite=overwrite) as run:
         log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
-        table, choices = _cross_validated(cells, heads=heads, seeds=seeds, settings=settings)
+        tables = _heads(run, cells, heads=heads, seeds=seeds, settings=settings)
+        if supervised and cellset is not None:
+            tables += _from_scratch(cells, cellset, supervised, seed=seeds[0], device=settings.device)
         if extra_predictions is not None:
-            table = pd.concat([table, extra_predictions[table.columns]], ignore_index=True)
+            tables.append(extra_predictions)
+        table = pd.concat(tables, ignore_index=True)
         results = score_predictions(table, cells.folds, task=task, n_bootstrap=n_bootstrap, seed=seed)
+        predictions_file.write(run.path / "predictions.parquet", table)
+        folds_file.write(run.path / "folds.parquet", cells.folds)
+        results.write_tables(run.path / "tables")
         origin = describe_encoders(cells.features, pretrain)
         content = {**results.content, "group": cells.group, "seeds": list(seeds), **origin}
-        _write(run, Results(content, results.tables), table, cells.folds, choices)
+        run.finish(content)
     return content
 
 
-def _cross_validated(
-    cells: Evaluated, *, heads: Sequence[str], seeds: Sequence[int], settings: Any
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    chosen = {} if settings is None else {"settings": settings}
-    tables, choices = [], []
-    for name, features in cells.features.items():
-        log.info("encoder %s: heads %s", name, ", ".join(heads))
-        found = cross_validate(features, cells.labels, cells.folds, heads=heads, encoder=name, seeds=seeds, **chosen)
-        tables.append(found.predictions)
-        choices.append(found.choices)
-    return pd.concat(tables, ignore_index=True), pd.concat(choices, ignore_index=True)
-
-
-def _write(run: RunFolder, results: Results, table: pd.DataFrame, folds: pd.DataFrame, choices: pd.DataFrame) -> None:
-    predictions_file.write(run.path / "predictions.parquet", table)
-    folds_file.write(run.path / "folds.parquet", folds)
-    choices.to_csv(run.path / "choices.csv", index=False)
-    write_tables(run.path, results)
-    for name, origin in results.content["encoders"].items():
+def _heads(
+    run: RunFolder, cells: Evaluated, *, heads: Sequence[str], seeds: Sequence[int], settings: ProbeSettings
+) -> list[pd.DataFrame]:
+    """Cross-validate the heads on every encoder's features; what was chosen and tried goes into the run folder."""
+    found = []
+    for name, each in cells.features.items():
+        found.append(
+            cross_validate(each, cells.labels, cells.folds, heads=heads, encoder=name, seeds=seeds, settings=settings)
+        )
         for key in ("encoder_fingerprint", "pixels_fingerprint", "table_fingerprint"):
-            if key in origin:
-                run.fingerprint(f"{name}.{key.removesuffix('_fingerprint')}", origin[key])
-    run.finish(results.content)
+            if key in each.uns:
+                run.fingerprint(f"{name}.{key.removesuffix('_fingerprint')}", str(each.uns[key]))
+    pd.concat([each.choices for each in found]).to_csv(run.path / "choices.csv", index=False)
+    pd.concat([each.tried for each in found]).to_csv(run.path / "tried.csv", index=False)
+    return [each.predictions for each in found]
 
 
-def write_tables(run: Path, results: Results) -> None:
-    """Write the flat tables of ``results`` as ``tables/*.csv``."""
-    (run / "tables").mkdir(exist_ok=True)
-    for name, frame in results.tables.items():
-        frame.to_csv(run / "tables" / f"{name}.csv", index=False)
+def _from_scratch(
+    cells: Evaluated,
+    cellset: CellSet,
+    supervised: Mapping[str, SupervisedSettings],
+    *,
+    seed: int,
+    device: str,
+) -> list[pd.DataFrame]:
+    first = next(iter(cells.features.values()))
+    names = pd.Series(cells.labels, index=first.ids).reindex(cellset.ids)
+    labels = names.where(names.notna(), None).to_numpy(dtype=object)
+    return [
+        cross_validate_images(cellset, labels, cells.folds, model=model, settings=each, seed=seed, device=device)
+        for model, each in supervised.items()
+    ]

@@ -1,4 +1,6 @@
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,12 @@ class Results:
 
     content: dict[str, Any]
     tables: dict[str, pd.DataFrame]
+
+    def write_tables(self, folder: Path) -> None:
+        """Write every table into ``folder`` as CSV."""
+        folder.mkdir(exist_ok=True)
+        for name, frame in self.tables.items():
+            frame.to_csv(folder / f"{name}.csv", index=False)
 
 
 def score_predictions(
@@ -116,5 +124,5 @@ def _tables(
     for encoder, heads in matrices.items():
         for head, counts in heads.items():
             frame = pd.DataFrame(counts, index=pd.Index(classes, name="true"), columns=classes)
-            tables[f"confusion_{encoder}_{head}"] = frame.reset_index()
+            tables[re.sub(r"[^\w.-]+", "-", f"confusion_{encoder}_{head}")] = frame.reset_index()
     return tables

@@ -1,0 +1,109 @@
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, LabelsFile, Overrides, Overwrite, Seed
+from leukoscope.cli.output import say, say_json, say_table
+
+_FEATURES = "Features (.h5ad) of the same cells by one or more encoders; NAME=FILE names the encoder."
+_RESCORE = "Score the predictions of an evaluation anew, without a model."
+_SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_small; may be repeated."
+_PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
+
+
+def evaluate(
+    features: Annotated[list[str] | None, typer.Argument(metavar="FEATURES...", help=_FEATURES)] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Run folder to write.")] = None,
+    rescore: Annotated[Path | None, typer.Option("--rescore", metavar="RUN", help=_RESCORE)] = None,
+    label: LabelColumn = "label",
+    labels: LabelsFile = None,
+    group: GroupColumn = None,
+    head: Annotated[list[str] | None, typer.Option("--head", help="linear, mlp or knn; may be repeated.")] = None,
+    n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", help="Repetitions with other folds.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the heads to average over.", min=1)] = 1,
+    folds: Annotated[Path | None, typer.Option("--folds", metavar="FILE", help="Folds made before.")] = None,
+    supervised: Annotated[list[str] | None, typer.Option("--supervised", metavar="MODEL", help=_SUPERVISED)] = None,
+    cells: Annotated[Path | None, typer.Option("--cells", metavar="SET", help="The images of the cells.")] = None,
+    pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
+    task: Annotated[str, typer.Option("--task", help="What is told apart, for the report.")] = "",
+    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Fit heads on frozen features in cross-validation and score them: OUT/results.json, OUT/report.html."""
+    from leukoscope.cells import folds as folds_file
+    from leukoscope.cells.cellset import CellSet
+    from leukoscope.cells.labels import Labels
+    from leukoscope.common.errors import InputError
+    from leukoscope.probes.evaluate import HEADS
+    from leukoscope.probes.evaluate import evaluate as run
+    from leukoscope.probes.inputs import EvaluateSettings, read_features
+    from leukoscope.report.page import write_report
+    from leukoscope.scores.rescore import rescore as again
+
+    if rescore is not None:
+        results = again(rescore)
+        _say_scores(results)
+        _say_report(results, write_report(rescore), json)
+        return
+    if out is None or not features:
+        raise InputError("evaluate: give FEATURES... and OUT, or --rescore RUN")
+    found = read_features(features)
+    settings = EvaluateSettings.of_flags(overrides or [], supervised or [], device=device)
+    cellset = CellSet.open(cells) if cells else None
+    results = run(
+        found,
+        out,
+        label=label,
+        overlay=Labels.read(labels) if labels else None,
+        group=group,
+        heads=head or HEADS,
+        n_folds=n_folds,
+        repeats=repeats,
+        seeds=range(seed, seed + seeds),
+        folds=folds_file.read(folds) if folds else None,
+        pretrain=[CellSet.open(path) for path in pretrained_on or []],
+        task=task,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        settings=settings.probes,
+        cellset=cellset,
+        supervised=settings.supervised,
+        overwrite=overwrite,
+    )
+    _say_scores(results)
+    _say_report(results, write_report(out, cellset=cellset, features=found), json)
+
+
+def _say_scores(results: dict[str, Any]) -> None:
+    rows = [
+        [f"{encoder} {head}", _with_interval(found["accuracy"]), *(_percent(found[name]["mean"]) for name in _BESIDE)]
+        for encoder, heads in results["scores"].items()
+        for head, found in heads.items()
+    ]
+    say_table(["encoder, head", "accuracy", "balanced accuracy", "F1"], rows)
+    units = results["intervals"]
+    say(f"{results['n']} cells, {results['folds']} folds; 95 % intervals over {units['units']} {units['resampled']}")
+    for note in results.get("notes", []):
+        say(f"note: {note}")
+
+
+def _say_report(results: dict[str, Any], page: Path, json: bool) -> None:
+    say(str(page))
+    say_json(json, {"report": str(page), "results": str(page.with_name("results.json")), "scores": results["scores"]})
+
+
+_BESIDE = ("balanced_accuracy", "f1_macro")
+
+
+def _with_interval(score: dict[str, Any]) -> str:
+    return f"{_percent(score['mean'])} [{_percent(score['low'])}, {_percent(score['high'])}]"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

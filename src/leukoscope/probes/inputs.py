@@ -1,0 +1,44 @@
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from leukoscope.common.errors import InputError
+from leukoscope.common.settings import Settings, with_overrides
+from leukoscope.encoders.features import Features
+from leukoscope.probes.crossval import ProbeSettings
+from leukoscope.probes.supervised import SupervisedSettings
+
+
+class EvaluateSettings(Settings):
+    """What ``--set`` reaches in an evaluation: ``probes`` and, by the name of a network, ``supervised``."""
+
+    probes: ProbeSettings = ProbeSettings()
+    supervised: dict[str, SupervisedSettings] = Field(default_factory=dict)
+
+    @classmethod
+    def of_flags(cls, overrides: Iterable[str], supervised: Sequence[str], *, device: str) -> "EvaluateSettings":
+        """From ``--set``, ``--supervised`` and ``--device``.
+
+        Raises:
+            InputError: for a key or value that is wrong.
+        """
+        given = {"probes": {"device": device}, "supervised": {model: {} for model in supervised}}
+        return cls.parse(with_overrides(given, overrides), where="--set")
+
+
+def read_features(named: Sequence[str]) -> dict[str, Features]:
+    """Read features given as ``FILE`` (the encoder then has the file's name) or ``NAME=FILE``.
+
+    Raises:
+        InputError: when a file is no features, or two encoders have one name.
+    """
+    found: dict[str, Features] = {}
+    for text in named:
+        name, separator, file = text.partition("=")
+        path = Path(file) if separator else Path(text)
+        name = name if separator else path.stem
+        if name in found:
+            raise InputError(f"{path}: there is an encoder {name!r} already; name it with NAME={path}")
+        found[name] = Features.read(path)
+    return found

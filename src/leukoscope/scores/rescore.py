@@ -1,0 +1,35 @@
+from pathlib import Path
+from typing import Any
+
+from leukoscope.cells import folds as folds_file
+from leukoscope.common.files import read_json, write_json
+from leukoscope.common.settings import read_yaml
+from leukoscope.scores import predictions as predictions_file
+from leukoscope.scores.results import score_predictions
+
+
+def rescore(run: Path) -> dict[str, Any]:
+    """Compute ``results.json`` and ``tables/`` of an evaluation anew, from its predictions and folds alone.
+
+    The number of resamples and their seed come from ``recipe.yaml`` where it is there; what the scores do not tell
+    (origin of the encoders, provenance) is kept from the old ``results.json``.
+
+    Args:
+        run: the run folder of an evaluation; only ``predictions.parquet`` and ``folds.parquet`` must be there.
+
+    Returns:
+        What ``results.json`` now holds.
+
+    Raises:
+        InputError: when predictions or folds are missing or do not fit each other.
+    """
+    table = predictions_file.read(run / "predictions.parquet")
+    folds = folds_file.read(run / "folds.parquet")
+    recipe = read_yaml(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else {}
+    options = {key: recipe[key] for key in ("task", "n_bootstrap", "seed") if key in recipe}
+    results = score_predictions(table, folds, **options)
+    old = read_json(run / "results.json") if (run / "results.json").is_file() else {}
+    content = {**results.content, **{key: value for key, value in old.items() if key not in results.content}}
+    results.write_tables(run / "tables")
+    write_json(run / "results.json", content)
+    return content

@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukoscope.cli.main import run
+from leukoscope.encoders.features import Features
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    truth = np.arange(60) % 2
+    x = (np.eye(4)[truth] * 3 + np.random.default_rng(0).normal(size=(60, 4))).astype(np.float32)
+    cells = pd.DataFrame({"cell_id": [f"h{i}:x#{i}" for i in range(60)], "label": np.array(["LYM", "NEU"])[truth]})
+    Features(x, cells, {"method": "moco"}).write(tmp_path / "moco.h5ad")
+    return tmp_path / "moco.h5ad"
+
+
+def leukoscope(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr("sys.argv", ["leukoscope", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    return int(ended.value.code or 0)
+
+
+def test_features_in_table_and_report_out(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    quick = ["--head", "linear", "--n-folds", 2, "--n-bootstrap", 20, "--set", "probes.inner_folds=2", "--json"]
+    assert leukoscope(monkeypatch, "evaluate", features, f"again={features}", out, *quick) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["encoder,", "head", "accuracy", "balanced", "accuracy", "F1"]
+    assert lines[1].startswith("moco linear")
+    assert lines[2].startswith("again linear")
+    assert set(json.loads(lines[-1])["scores"]) == {"moco", "again"}
+    assert (out / "report.html").is_file()
+    before = (out / "results.json").read_text()
+    assert leukoscope(monkeypatch, "evaluate", "--rescore", out) == 0
+    assert (out / "results.json").read_text() == before
+
+
+def test_mistakes_end_with_one_line_and_code_2(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in [
+        ([tmp_path / "run"], "evaluate: give FEATURES... and OUT, or --rescore RUN"),
+        (["none.h5ad", tmp_path / "run"], "none.h5ad: no such features"),
+        ([features, features, tmp_path / "run"], "there is an encoder 'moco' already; name it with NAME="),
+        ([features, tmp_path / "run", "--set", "probe.x=1"], "--set: unknown key 'probe'; did you mean 'probes'?"),
+        (["--rescore", tmp_path], "predictions.parquet: cannot be read as predictions"),
+    ]:
+        assert leukoscope(monkeypatch, "evaluate", *words) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert "\n" not in error
