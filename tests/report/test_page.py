@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from leukoscope.cells.auditing.finding import Finding
 from leukoscope.common.errors import InputError
 from leukoscope.report.page import SECTIONS, write_report
 
@@ -67,9 +68,12 @@ def test_the_same_inputs_give_the_same_page(bare_page):
 
 
 def test_audit_findings_are_listed_and_a_spoiled_evaluation_is_said_first(bare_page, cellset):
-    audit = {"spoiled": True, "findings": [{"kind": "exact duplicates", "cells": 4, "spoils": True}]}
+    audit = {
+        "spoiled": True,
+        "findings": [Finding("duplicates", "spoils", "cells.set", 4, "one image twice").as_dict()],
+    }
     html = write_report(bare_page.parent, audit=audit).read_text(encoding="utf-8")
-    assert "exact duplicates" in html
+    assert "one image twice" in html
     assert html.index("The audit calls this evaluation spoiled.") < html.index("It is not known which cells")
     write_report(bare_page.parent)
 

@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from leukoscope.report.evaluation import Evaluation, Pair
-from leukoscope.report.tables import NO_VALUE, Field, Group, Table
+from leukoscope.report.tables import NO_VALUE, Field, Group, Table, metric_name
 
 _TESTS = ("paired_t", "corrected_resampled_t")
 _LEVEL = 0.05
@@ -23,7 +23,7 @@ def significance_table(evaluation: Evaluation, leader: Pair) -> Table | None:
     shown = found if len(found) <= _MOST_ROWS else {key: both for key, both in found.items() if "/".join(leader) in key}
     metrics = dict.fromkeys(metric for metric, _, _ in shown)
     groups = [
-        Group(metric.replace("_", " "), [_row(a, b, both) for (m, a, b), both in shown.items() if m == metric])
+        Group(metric_name(metric), [_row(a, b, both) for (m, a, b), both in shown.items() if m == metric])
         for metric in metrics
     ]
     left_out = (
@@ -52,9 +52,13 @@ def p_value(value: float | None) -> str:
 
 def _row(a: str, b: str, both: Mapping[str, Mapping[str, Any]]) -> list[Field]:
     difference = next(iter(both.values()))["difference"]
-    fields = [Field(a.replace("/", " · ")), Field(b.replace("/", " · ")), Field(f"{difference:+.3f}".replace("-", "−"))]
+    fields = [Field(_named(a)), Field(_named(b)), Field(f"{difference:+.3f}".replace("-", "−"))]
     for test in _TESTS:
         p, corrected = both.get(test, {}).get("p"), both.get(test, {}).get("p_corrected")
         fields.append(Field(p_value(p)))
         fields.append(Field(p_value(corrected), strong=corrected is not None and corrected < _LEVEL))
     return fields
+
+
+def _named(pair: str) -> str:
+    return pair.replace("/", "\u00a0·\u00a0")

@@ -26,6 +26,7 @@ GLOSSARY = {
     "top-1 accuracy": "In pre-training: how often a view's own partner is the closest of all keys.",
 }
 _SHORT = 16
+_SEVERITIES = ("spoils", "warns", "info")
 RESEARCH_USE = "For research use only: no medical device, not validated for diagnosis or for decisions about patients."
 
 
@@ -91,7 +92,12 @@ def encoders(evaluation: Evaluation) -> Table | None:
 
 def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, Any] | None) -> dict[str, Any]:
     """The evaluated cells: counts by class, fingerprints, and what the audit found."""
-    return {"classes": _class_table(evaluation), "set": _set_table(evaluation, cellset), "audit": _audit_table(audit)}
+    return {
+        "classes": _class_table(evaluation),
+        "set": _set_table(evaluation, cellset),
+        "audit": _audit_table(audit),
+        "audited": audit is not None,
+    }
 
 
 def provenance(evaluation: Evaluation) -> dict[str, Any]:
@@ -130,14 +136,14 @@ def _set_table(evaluation: Evaluation, cellset: CellSet | None) -> Table:
 
 
 def _audit_table(audit: Mapping[str, Any] | None) -> Table | None:
-    if audit is None:
+    if not audit or not audit.get("findings"):
         return None
-    findings = audit.get("findings", [])
-    rows = [[Field(_plain(value)) for value in finding.values()] for finding in findings]
-    columns = list(findings[0]) if findings else ["finding"]
     verdict = "spoils the evaluation" if audit.get("spoiled") else "finds nothing that would spoil the evaluation"
-    rows = rows or [[Field("nothing to report")]]
-    return Table("audit", f"The audit {verdict}.", columns, [Group("", rows)], text_columns=len(columns))
+    findings = sorted(audit.get("findings", []), key=lambda finding: _SEVERITIES.index(finding["severity"]))
+    names = ("name", "severity", "where", "detail")
+    rows = [[Field(str(found[name])) for name in names] + [Field(f"{found['cells']:,}")] for found in findings]
+    columns = ["finding", "weight", "where", "what", "cells"]
+    return Table("audit", f"The audit {verdict}.", columns, [Group("", rows)], text_columns=4)
 
 
 def _n_folds(evaluation: Evaluation) -> tuple[int, int]:

@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK = "#1d2733"
 FAINT = "#8a94a0"
 PROPORTION = LinearSegmentedColormap.from_list("proportion", ["#ffffff", "#d4e3ef", "#6fa3c8", "#1f5f94", "#0b3357"])
+HEAT = LinearSegmentedColormap.from_list("heat", ["#9b1d64", "#e8590c", "#ffe066"])
 INCH = 96  # CSS pixels
 
 _STYLE: dict[str, Any] = {
@@ -49,7 +50,6 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "figure.dpi": INCH,
-    "savefig.dpi": 200,
     "svg.fonttype": "path",
     "svg.hashsalt": "leukoscope",  # the same numbers give the same file
     "figure.constrained_layout.use": True,
@@ -75,11 +75,12 @@ def figure(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height))
 
 
-def keep(figure: Figure, folder: Path, name: str, *, alt: str, caption: str = "", raster: bool = False) -> Picture:
-    """Write ``figure`` into ``folder`` as ``name.svg`` (``.png`` for thousands of points); return it for the page."""
-    suffix = "png" if raster else "svg"
+def keep(figure: Figure, folder: Path, name: str, *, alt: str, caption: str = "", dpi: int | None = None) -> Picture:
+    """Write ``figure`` into ``folder`` as ``name.svg``, or with ``dpi`` as ``.png``; return it for the page."""
+    suffix = "svg" if dpi is None else "png"
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=suffix, metadata={"Software": None} if raster else {"Date": None, "Creator": None})
+    nameless: dict[str, Any] = {"Date": None, "Creator": None} if dpi is None else {"Software": None}
+    figure.savefig(buffer, format=suffix, dpi=dpi or INCH, metadata=nameless)
     data = buffer.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.{suffix}").write_bytes(data)

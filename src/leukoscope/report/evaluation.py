@@ -27,6 +27,7 @@ class Evaluation:
     predictions: pd.DataFrame
     folds: pd.DataFrame | None
     per_class: pd.DataFrame | None
+    choices: pd.DataFrame | None
     recipe: dict[str, Any]
 
     @classmethod
@@ -49,6 +50,7 @@ class Evaluation:
             results=results,
             predictions=predictions.read(path / "predictions.parquet"),
             folds=_table(path / "folds.parquet"),
+            choices=_table(path / "choices.csv"),
             per_class=_table(path / "tables" / "per_class.csv"),
             recipe=read_yaml(path / "recipe.yaml") if (path / "recipe.yaml").is_file() else {},
         )

@@ -9,9 +9,9 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.report.drawing import data_address, figure, keep, png, slug
 from leukoscope.report.evaluation import Evaluation, Pair
 
-_LARGEST = 96  # pixels a channel: larger cells are shrunk, all by one factor
+_LARGEST = 80  # pixels a channel: larger cells are shrunk, all by one factor
 _SMALLEST_SHOWN = 72  # CSS pixels: smaller cells are enlarged, all by one whole factor
-_MOST_CELLS = 160
+_MOST_CELLS = 128
 _GAP = 2
 
 
@@ -83,7 +83,7 @@ def draw_galleries(
     cells = cells.dropna(subset=["row"])
     if cells.empty:
         return []
-    each = int(np.clip(_MOST_CELLS // (2 * len(evaluation.classes)), 4, 10))
+    each = int(np.clip(_MOST_CELLS // (2 * len(evaluation.classes)), 4, 8))
     random = np.random.default_rng(seed)
     galleries = []
     for name in evaluation.classes:
@@ -174,4 +174,4 @@ def _sheet(cells: pd.DataFrame, n_right: int, cellset: CellSet, folder: Path, na
                 text = texts[row * len(rows[0]) + column]
                 axes.text(column + 0.5, row + share + 0.02, text, ha="center", va="top", fontsize=5)
         axes.set(xlim=(0, across), ylim=(len(rows), 0))
-        keep(drawn, folder, slug("cells", name), alt="", raster=True)
+        keep(drawn, folder, slug("cells", name), alt="", dpi=150)

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from torch import nn
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.report.drawing import Picture, figure, keep, slug
+from leukoscope.probes.head import Data
+from leukoscope.probes.linear import LinearProbe
+from leukoscope.report.drawing import HEAT, Picture, figure, keep, slug
 from leukoscope.report.evaluation import Evaluation
 from leukoscope.report.galleries import visible
 
@@ -36,12 +38,12 @@ def draw_heat(
 ) -> Picture | None:
     """Grad-CAM of one encoder on held-out cells: of each class the surest right answer and the surest wrong one.
 
-    Heat needs a head that can be differentiated: a linear one is fitted on the training cells of the first fold, and
-    only cells of its test fold are shown. None where folds, features and cells do not meet.
+    Heat needs a head that can be differentiated: the linear one is fitted again on the training cells of the first
+    fold, and only cells of its test fold are shown. None where folds, features and cells do not meet.
     """
     from leukoscope.explain.gradcam import grad_cam
 
-    fold = _fold(evaluation, features, cellset)
+    fold = _fold(evaluation, name, features, cellset)
     if fold is None:
         return None
     classes = evaluation.classes[:_MOST_CLASSES]
@@ -73,12 +75,13 @@ def draw_heat(
             alt=f"Grad-CAM of {name} on one right and one wrong cell of each class: {', '.join(classes)}.",
             caption=f"Grad-CAM of {name} under a linear head of the first fold, on cells that fold held out: of each "
             "class the surest right and the surest wrong answer, the cell above and below it the heat for the class "
-            f"predicted (named with its probability). Each heat is scaled by its own maximum.{first}",
-            raster=True,
+            f"predicted (named with its probability). Each heat is scaled by its own maximum; where there is "
+            f"none, nothing spoke for the class.{first}",
+            dpi=130,
         )
 
 
-def _fold(evaluation: Evaluation, features: "Features", cellset: CellSet) -> _Fold | None:
+def _fold(evaluation: Evaluation, name: str, features: "Features", cellset: CellSet) -> _Fold | None:
     if evaluation.folds is None:
         return None
     folds = evaluation.folds
@@ -88,25 +91,25 @@ def _fold(evaluation: Evaluation, features: "Features", cellset: CellSet) -> _Fo
     role = folds.reindex(features.ids).to_numpy()
     rows = pd.Series(np.arange(len(cellset)), index=cellset.ids).reindex(features.ids).to_numpy()
     train, test = (role == "train") & (y >= 0), (role == "test") & (y >= 0) & ~np.isnan(rows)
-    if not test.any() or len(set(y[train])) < len(evaluation.classes):
+    if not test.any() or len(set(y[train])) < 2:
         return None
-    head = _linear_head(features.x[train], y[train])
+    head = _linear_head(evaluation, name, features.x[train], y[train])
     with torch.no_grad():
         probabilities = head(torch.from_numpy(features.x[test])).softmax(dim=1).numpy()
     return _Fold(head, rows[test].astype(np.int64), y[test], probabilities)
 
 
-def _linear_head(x: np.ndarray, y: np.ndarray) -> nn.Linear:
-    """Logistic regression on standardised features, with the standardisation folded into its weights."""
-    from sklearn.linear_model import LogisticRegression
-
-    mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-    model = LogisticRegression(C=0.01, max_iter=200).fit((x - mean) / std, y)
-    weight, bias = model.coef_ / std, model.intercept_ - model.coef_ @ (mean / std)
-    if len(weight) == 1:  # two classes share one row of weights
-        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    head = nn.Linear(weight.shape[1], weight.shape[0])
-    head.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
+def _linear_head(evaluation: Evaluation, name: str, x: np.ndarray, y: np.ndarray) -> nn.Linear:
+    """The linear head of the first fold, with the penalty that the evaluation chose where it tells."""
+    choices = evaluation.choices
+    penalty = 0.01
+    if choices is not None and "C" in choices:
+        own = choices[(choices["encoder"] == name) & (choices["head"] == "linear")].sort_values(["repeat", "fold"])
+        penalty = float(own["C"].iloc[0]) if len(own) else penalty
+    data = Data(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)), len(evaluation.classes))
+    found = LinearProbe().solve(data, np.arange(len(x)), (penalty,))[0]
+    head = nn.Linear(x.shape[1], len(evaluation.classes))
+    head.load_state_dict(found.state())
     return head.eval()
 
 
@@ -124,5 +127,5 @@ def _cell(above: Axes, below: Axes, cellset: CellSet, row: int, heat: np.ndarray
     extent = (0.0, float(heat.shape[1]), float(heat.shape[0]), 0.0)
     for axes in (above, below):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent)
-    below.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * heat, extent=extent)
+    below.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.8 * heat, extent=extent)
     below.set_xlabel(f"→ {said}", fontsize=7)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _MOST_POINTS = 5000
 _MOST_NAMED = 12
 _LAYERS = 12
-_WIDTH = 9.0
+_LETTERS_AN_INCH = 12
+_LARGE_FIRST = "01;02"
 _ORIGINS = ("batch", "patient", "slide")
 
 
@@ -37,14 +38,13 @@ def draw_map(evaluation: Evaluation, name: str, features: "Features", folder: Pa
         if column in features.cells.columns and features.cells[column].notna().any() and len(panels) < 3:
             values = features.cells[column].iloc[rows].astype("string").fillna("not known").to_numpy(dtype=object)
             panels.append((column, values, sorted(set(values))))
-    columns = min(len(panels), 2)
-    rows_of_panels = -(-len(panels) // columns)
-    with figure(_WIDTH * columns / 2, (_WIDTH / 2 + 0.45) * rows_of_panels) as drawn:
-        grid = drawn.subplots(rows_of_panels, columns, squeeze=False)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (title, values, names) in zip(grid.flat, panels, strict=False):
-            _scatter(axes, places, values, names)
+    with figure(9.0, 4.9 if len(panels) > 1 else 6.0) as drawn:
+        # Of three panels the one by class is the large one.
+        layout, ratios = (_LARGE_FIRST, [2, 1]) if len(panels) == 3 else ("012"[: len(panels)], [1] * len(panels))
+        by_number = drawn.subplot_mosaic(layout, width_ratios=ratios)
+        for number, (title, values, names) in enumerate(panels):
+            axes = by_number[str(number)]
+            _scatter(axes, places, values, names, width=9.0 * ratios[min(number, len(ratios) - 1)] / sum(ratios))
             axes.set_title(f"by {title}")
         shown = ", ".join(title for title, _, _ in panels)
         return keep(
@@ -54,11 +54,11 @@ def draw_map(evaluation: Evaluation, name: str, features: "Features", folder: Pa
             alt=f"Map of the features of {name}, {len(rows)} cells, coloured by {shown}.",
             caption=f"UMAP of the features of {name}, {len(rows):,} cells by {shown}. Near cells have like features; "
             "distances between groups, their sizes and the axes mean nothing.",
-            raster=True,
+            dpi=180,
         )
 
 
-def _scatter(axes: Axes, places: np.ndarray, values: np.ndarray, names: Sequence[str]) -> None:
+def _scatter(axes: Axes, places: np.ndarray, values: np.ndarray, names: Sequence[str], *, width: float) -> None:
     size = float(np.clip(9000 / len(places), 3, 22))
     codes = pd.Index(names).get_indexer(pd.Index(values))
     order = np.random.default_rng(0).permutation(len(places))  # no group lies on top of another
@@ -68,21 +68,23 @@ def _scatter(axes: Axes, places: np.ndarray, values: np.ndarray, names: Sequence
             for index in range(len(names)):
                 at = part[codes[order][part] == index]
                 axes.scatter(x[at], y[at], size, colour(index), marker=marker(index), linewidths=0, alpha=0.75)
-        _legend(axes, names)
+        _legend(axes, names, width)
     else:
         axes.scatter(x, y, size, codes[order], cmap="viridis", linewidths=0, alpha=0.75)
-        axes.text(0.5, -0.05, f"{len(names)} of them", transform=axes.transAxes, ha="center", va="top", color=FAINT)
+        axes.text(0.5, -0.03, f"{len(names)} of them", transform=axes.transAxes, ha="center", va="top", color=FAINT)
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_box_aspect(1)
     axes.spines[:].set(visible=True, color="#e3e7eb")
 
 
-def _legend(axes: Axes, names: Sequence[str]) -> None:
+def _legend(axes: Axes, names: Sequence[str], width: float) -> None:
     handles = [
         axes.scatter([], [], 26, colour(index), marker=marker(index), linewidths=0, label=name)
         for index, name in enumerate(names)
     ]
+    # As many columns as fit below the panel: a wider legend would squeeze it.
+    across = int(np.clip(width * _LETTERS_AN_INCH / (max(map(len, names)) + 4), 1, 6))
+    where = (0.5, -0.02)
     axes.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=5, handletextpad=0.1, columnspacing=0.9
+        handles=handles, loc="upper center", bbox_to_anchor=where, ncols=across, handletextpad=0.1, columnspacing=0.9
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from leukoscope.encoders.bundle import Encoder
     from leukoscope.encoders.features import Features
 
+_MOST_MATRICES = 8
 _STRANGE = "holds none of the evaluated cells, or too few."
 
 
@@ -61,7 +62,7 @@ def draw(
         complete = encoders and features and cellset is not None
         absent["gradcam"] = f"The cells given {_STRANGE}" if complete else "Needs encoders, features and a CellSet."
     return Pictures(
-        confusion=[draw_confusion(evaluation, pair, folder) for pair in evaluation.pairs],
+        confusion=_confusion(evaluation, folder),
         reliability=draw_reliability(evaluation, folder),
         training=training,
         maps=maps,
@@ -71,6 +72,13 @@ def draw(
         channels=cellset.info.channels if cellset is not None else (),
         absent=absent,
     )
+
+
+def _confusion(evaluation: Evaluation, folder: Path) -> list[Picture]:
+    """A matrix of every pair as a file; of the page's share the leaders and then the best of the others."""
+    shown = list(dict.fromkeys([*evaluation.leaders(), *evaluation.ranked()]))[:_MOST_MATRICES]
+    drawn = {pair: draw_confusion(evaluation, pair, folder) for pair in evaluation.pairs}
+    return [picture for pair, picture in drawn.items() if pair in shown]
 
 
 def _heat(

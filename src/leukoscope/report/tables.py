@@ -77,7 +77,7 @@ def every_metric_table(evaluation: Evaluation) -> Table:
     names = list(dict.fromkeys(m for e, h in evaluation.pairs for m in evaluation.results["scores"][e][h]))
     rows = []
     for name in names:
-        fields = [Field(name.replace("_", " "))]
+        fields = [Field(metric_name(name))]
         for pair in evaluation.pairs:
             score = evaluation.score(pair, name)
             fields.append(Field(f"{score['mean']:.3f}", f"± {number(score['sd'])}") if score else Field(NO_VALUE))
@@ -111,6 +111,12 @@ def per_class_table(evaluation: Evaluation, pairs: Sequence[Pair]) -> Table | No
 def pairs_table(name: str, caption: str, rows: Iterable[tuple[str, str]]) -> Table:
     """A table of names and what stands behind them."""
     return Table(name, caption, ["", ""], [Group("", [[Field(a), Field(b)] for a, b in rows])], text_columns=2)
+
+
+def metric_name(metric: str) -> str:
+    """The name of a metric as people write it: ``roc_auc_macro`` is ROC AUC macro."""
+    words = metric.replace("roc_auc", "ROC AUC").replace("pr_auc", "PR AUC").replace("f1", "F1").replace("ece", "ECE")
+    return words.replace("_", " ")
 
 
 def number(value: float | None) -> str:
