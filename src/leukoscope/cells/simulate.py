@@ -20,7 +20,7 @@ from leukoscope.common.progress import progress
 from leukoscope.common.settings import Settings
 
 _CHUNK = 8
-_LATENTS = (
+LATENTS = (
     "diameter_um", "elongation", "roughness", "nucleus_ratio", "lobes", "lobe_spread", "granules", "granule_um",
     "granule_phase", "chromatin_phase", "cytoplasm_index", "nucleus_index", "defocus_um", "x_um", "y_um", "angle",
     "debris_um",
@@ -160,7 +160,7 @@ class Simulation:
             "slide": f"{name}-{batch}",
             "batch": batch,
             "patient_type": "balanced" if self.composition is None else self.patients[patient].patient_type,
-            **{latent: getattr(cell, latent) for latent in _LATENTS},
+            **{latent: getattr(cell, latent) for latent in LATENTS},
         }
 
 

@@ -27,9 +27,9 @@ PATIENT_TYPES: dict[str, dict[str, tuple[float, float]]] = {
     "lymphocytosis": {"LYM": (55.0, 85.0), "NEU": (12.0, 35.0)},
     "monocytosis": {"MON": (12.0, 30.0)},
     "neutropenia": {"NEU": (5.0, 25.0), "LYM": (50.0, 75.0), "MON": (6.0, 18.0)},
-    "lymphoblastic_leukaemia": {"Jurkat": (30.0, 85.0), "NEU": (4.0, 20.0)},
-    "promyelocytic_leukaemia": {"HL60": (30.0, 85.0), "NEU": (4.0, 20.0)},
-    "myeloid_leukaemia": {"K562": (20.0, 60.0), "BAS": (2.0, 8.0), "NEU": (25.0, 50.0)},
+    "lymphoblastic_leukaemia": {"Jurkat": (30.0, 85.0), "NEU": (4.0, 30.0), "LYM": (5.0, 35.0)},
+    "promyelocytic_leukaemia": {"HL60": (30.0, 85.0), "NEU": (4.0, 30.0), "LYM": (5.0, 35.0)},
+    "myeloid_leukaemia": {"K562": (20.0, 60.0), "BAS": (2.0, 8.0), "NEU": (25.0, 50.0), "LYM": (5.0, 25.0)},
 }
 
 
@@ -42,7 +42,7 @@ class Patient:
 
 
 def draw_patient(composition: str | Mapping[str, float], kinds: Sequence[str], rng: np.random.Generator) -> Patient:
-    """Draw the true proportions of one patient's ``kinds``, uniformly within the ranges of its type.
+    """Draw the true proportions of one patient's ``kinds``, within the ranges of its type.
 
     ``composition`` is a patient type; ``mixed`` for a type drawn at random; or given amounts of kinds.
 
@@ -51,15 +51,27 @@ def draw_patient(composition: str | Mapping[str, float], kinds: Sequence[str], r
     """
     if isinstance(composition, str):
         name = str(rng.choice(list(PATIENT_TYPES))) if composition == "mixed" else composition
-        ranges = {**REFERENCE_RANGES, **PATIENT_TYPES[name]}
-        # Every kind is drawn, so that leaving one out does not move the others.
-        amounts = {kind: float(rng.uniform(*ranges.get(kind, (0.0, 0.0)))) for kind in KINDS}
+        amounts = _within({**REFERENCE_RANGES, **PATIENT_TYPES[name]}, rng)
     else:
         name, amounts = "given", {kind: composition.get(kind, 0.0) for kind in KINDS}
     total = sum(amounts[kind] for kind in kinds)
     if not 0 < total < float("inf"):
         raise InputError(f"--composition: it holds none of {', '.join(kinds)}; add one of its kinds to --classes")
     return Patient(name, {kind: amounts[kind] / total for kind in kinds})
+
+
+def _within(ranges: Mapping[str, tuple[float, float]], rng: np.random.Generator) -> dict[str, float]:
+    """Per cents that sum to 100, each within its range.
+
+    Every kind of the ranges is drawn, so that leaving a class out does not move the others.
+    """
+    low, high = np.array(list(ranges.values())).T
+    while True:
+        drawn = rng.uniform(low, high, (256, len(ranges)))
+        drawn *= 100 / drawn.sum(axis=1, keepdims=True)
+        fitting = drawn[((low <= drawn) & (drawn <= high)).all(axis=1)]
+        if len(fitting):
+            return {**dict.fromkeys(KINDS, 0.0), **dict(zip(ranges, map(float, fitting[0]), strict=True))}
 
 
 def parse_composition(text: str) -> str | dict[str, float]:
@@ -83,5 +95,5 @@ def parse_composition(text: str) -> str | dict[str, float]:
         except ValueError:
             amounts[kind] = -1.0
         if not amounts[kind] >= 0:
-            raise InputError(f"--composition: {part!r} is not KIND=AMOUNT with a positive amount")
+            raise InputError(f"--composition: {part!r} is not KIND=AMOUNT with an amount of at least 0")
     return amounts
