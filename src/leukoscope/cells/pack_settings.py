@@ -33,7 +33,7 @@ class PackSettings(Settings):
         to_8_bit: divide deeper pixels down to 8 bit, from the whole range of ``bit_depth``, which it needs.
         intensity: rule that scales pixels to [0, 1]; ``percentile`` takes ``percentiles`` over the whole set.
         pixel_size_um: side of a pixel in micrometres.
-        max_pixels: refuse an image, page or montage with more pixels than this.
+        max_pixels: refuse an image with more pixels than this; None takes 2**23, for montages and fields 2**26.
         allow_outside: take files that lie outside the source (symbolic links, ``..``, absolute paths).
     """
 
@@ -56,8 +56,18 @@ class PackSettings(Settings):
     intensity: Literal["bit_depth", "percentile"] = "bit_depth"
     percentiles: tuple[float, float] = (0.1, 99.9)
     pixel_size_um: float | None = None
-    max_pixels: int = 50_000_000
+    max_pixels: int | None = None
     allow_outside: bool = False
+
+    @property
+    def cell_limit(self) -> int:
+        """The most pixels that an image of one cell may have: some dozens of them are held in memory at a time."""
+        return self.max_pixels or 2**23
+
+    @property
+    def sheet_limit(self) -> int:
+        """The most pixels that a montage or a field of view may have."""
+        return self.max_pixels or 2**26
 
     @property
     def rule(self) -> Literal["pad", "crop", "resize"] | None:

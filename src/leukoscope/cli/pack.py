@@ -53,7 +53,9 @@ def pack(
         str | None, typer.Option(metavar="bit_depth|percentile", help="What counts as black and as white.")
     ] = None,
     pixel_size_um: Annotated[float | None, typer.Option(help="Side of a pixel in micrometres.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Refuse images with more pixels (default 50,000,000).")] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Refuse images with more pixels (by default 8 million, montages and fields 64).")
+    ] = None,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Take files outside the source (links, absolute paths).")
     ] = False,

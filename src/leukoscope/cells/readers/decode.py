@@ -2,6 +2,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -33,7 +34,8 @@ def decode_plain(path: Path, max_pixels: int) -> Picture:
             check_pixels(width, height, max_pixels)
             file.seek(0)
             return _of_samples(imagecodecs.png_decode(file.read()))
-    return _with_pillow(path, max_pixels)
+        file.seek(0)
+        return _with_pillow(file, max_pixels)
 
 
 @contextmanager
@@ -55,9 +57,9 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise Unreadable(f"{width}x{height} pixels are over the limit of {max_pixels}; raise --max-pixels to take it")
 
 
-def _with_pillow(path: Path, max_pixels: int) -> Picture:
+def _with_pillow(file: BinaryIO, max_pixels: int) -> Picture:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             check_pixels(*image.size, max_pixels)
             if image.mode == "P" or "transparency" in image.info:
                 return _of_samples(np.asarray(image.convert("RGBA")))

@@ -66,7 +66,7 @@ def _item(source: str, paths: Sequence[Path], rows: pd.DataFrame, settings: Pack
 
     def read() -> Iterator[RawCell | Rejection]:
         with closing(open_frames(paths, settings, channel_names(settings))) as frames:
-            field = frames.picture(0, settings.max_pixels)
+            field = frames.picture(0, settings.sheet_limit)
         for index, record in enumerate(records):
             yield _cell(source, field, index, record, settings.crop or 1)
 

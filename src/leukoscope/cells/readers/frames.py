@@ -70,12 +70,17 @@ class JoinedFrames:
 
 def open_frames(paths: Sequence[Path], settings: PackSettings, names: tuple[str, ...] = ()) -> Frames:
     """Open one file, or join several that hold a channel each, called ``names``."""
+    if not names:
+        return _open(paths[0], settings)
     with ExitStack() as opened:
         parts: list[Frames] = []
         for path in paths:
-            tiff = path.suffix.lower() in TIFF_SUFFIXES
-            parts.append(TiffFrames(path, settings.pages) if tiff else PlainFrames(path))
+            parts.append(_open(path, settings))
             opened.callback(parts[-1].close)
-        frames = JoinedFrames(parts, names) if names else parts[0]
+        joined = JoinedFrames(parts, names)
         opened.pop_all()
-    return frames
+    return joined
+
+
+def _open(path: Path, settings: PackSettings) -> Frames:
+    return TiffFrames(path, settings.pages) if path.suffix.lower() in TIFF_SUFFIXES else PlainFrames(path)

@@ -74,7 +74,7 @@ def _item(paths: Sequence[Path], source: str, settings: PackSettings) -> Item:
         start = 0
         with closing(open_frames(paths, settings, channel_names(settings))) as frames:
             for number in range(len(frames)):
-                picture = frames.picture(number, settings.max_pixels)
+                picture = frames.picture(number, settings.sheet_limit)
                 tiles = cut_tiles(picture.pixels, settings.tile or 1)
                 yield from _cells(tiles, picture, start)
                 start += len(tiles)

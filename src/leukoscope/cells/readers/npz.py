@@ -72,7 +72,7 @@ class _Split:
             raise InputError(f"{where}: shape {self.shape} is not (n, H, W) or (n, H, W, 3)")
         if self.dtype not in (np.uint8, np.uint16):
             raise InputError(f"{where}: {self.dtype} pixels; only unsigned 8 and 16 bit are read")
-        if self.shape[1] * self.shape[2] > settings.max_pixels:
+        if self.shape[1] * self.shape[2] > settings.cell_limit:
             raise InputError(f"{where}: {self.shape[1]}x{self.shape[2]} pixels; raise --max-pixels to take it")
 
     @property

@@ -93,7 +93,7 @@ def _cells(
     for index in indices:
         # One broken page must not take the others with it.
         try:
-            yield RawCell(index, frames.picture(index, settings.max_pixels))
+            yield RawCell(index, frames.picture(index, settings.cell_limit))
         except Exception as error:
             yield Rejection(source, None if len(frames) == 1 else index, reason_of(error))
 

@@ -9,7 +9,7 @@ import numpy as np
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.readers.frames import IMAGE_SUFFIXES
 from leukoscope.cells.readers.protocol import GREY, HEAVY, Item, Picture, Plan, RawCell, Rejection
-from leukoscope.cells.readers.walk import find_files, path_columns, relative
+from leukoscope.cells.readers.walk import find_files, path_columns
 from leukoscope.common.errors import InputError
 
 RTDC_SUFFIXES = frozenset({".rtdc", ".hdf5", ".h5"})
@@ -31,10 +31,10 @@ class RtDc:
 
     def plan(self, source: Path, settings: PackSettings) -> Plan:
         """Items of a few events each, file by file; the pixel size is that of the first file that tells it."""
-        root, found = find_files(source, RTDC_SUFFIXES, settings, what=".rtdc files")
+        _, found = find_files(source, RTDC_SUFFIXES, settings, what=".rtdc files")
         total = 0
         pixel_size = None
-        for path in found.files:
+        for path in found.files.values():
             count, size = _survey(path)
             total += -(-count // _EVENTS_A_BLOCK)
             pixel_size = pixel_size or size
@@ -43,8 +43,8 @@ class RtDc:
 
         def items() -> Iterator[Item | Rejection]:
             yield from found.refused
-            for path in found.files:
-                yield from _file_items(path, relative(path, root), settings)
+            for name, path in found.files.items():
+                yield from _file_items(path, name, settings)
 
         return Plan(items(), total, unit="blocks", ignored=found.ignored, pixel_size_um=pixel_size)
 
@@ -93,7 +93,7 @@ def _file_items(path: Path, source: str, settings: PackSettings) -> Iterator[Ite
 def _fault(images: Any, settings: PackSettings) -> str | None:
     if not isinstance(images, h5py.Dataset) or images.ndim != 3:
         return "events/image is not an array (n, H, W)"
-    if images.shape[1] * images.shape[2] > settings.max_pixels:
+    if images.shape[1] * images.shape[2] > settings.cell_limit:
         return f"{images.shape[2]}x{images.shape[1]} pixels are over the limit; raise --max-pixels to take it"
     return None
 

@@ -41,6 +41,8 @@ class TiffFrames:
         Raises:
             Unreadable: when it is too large or of a kind that is not read.
         """
+        if len(self._order[index]) > _MOST_CHANNELS:
+            raise Unreadable(f"{len(self._order[index])} channels are over the limit of {_MOST_CHANNELS}")
         found = [self._page(int(page), max_pixels) for page in self._order[index]]
         return found[0] if len(found) == 1 else stack(found)
 

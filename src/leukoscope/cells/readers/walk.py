@@ -15,9 +15,9 @@ OUTSIDE = "lies outside the source; give --allow-outside to take it"
 
 @dataclass(frozen=True)
 class Found:
-    """Files of a source in the order of their relative paths, those refused, and how many others were passed by."""
+    """Files of a source by their relative paths, in that order; those refused; and how many others were passed by."""
 
-    files: list[Path]
+    files: dict[str, Path]
     refused: list[Rejection]
     ignored: int
 
@@ -33,23 +33,21 @@ def find_files(source: Path, suffixes: Collection[str], settings: PackSettings, 
         InputError: when there is none; ``what`` names the kind in the message.
     """
     if not source.is_dir():
-        return source.parent, Found([source], [], 0)
+        return source.parent, Found({source.name: source}, [], 0)
     top = source.resolve()
-    files: list[Path] = []
+    files: list[tuple[str, Path]] = []
     refused: list[Rejection] = []
     ignored = 0
     for path in _walk(source, top, refused, settings.allow_outside):
         if path.suffix.lower() not in suffixes:
             ignored += 1
-        elif reason := refusal(path, top, settings):
+        elif not _is_plain_file(path) and (reason := refusal(path, top, settings)):
             refused.append(Rejection(relative(path, source), None, reason))
         else:
-            files.append(path)
+            files.append((relative(path, source), path))
     if not files and not refused:
         raise InputError(f"{source}: holds no {what} ({ignored} other files); is it the right folder?")
-    files.sort(key=lambda path: relative(path, source))
-    refused.sort(key=lambda rejection: rejection.path)
-    return source, Found(files, refused, ignored)
+    return source, Found(dict(sorted(files)), sorted(refused, key=lambda rejection: rejection.path), ignored)
 
 
 def refusal(path: Path, top: Path, settings: PackSettings) -> str | None:
@@ -65,9 +63,16 @@ def refusal(path: Path, top: Path, settings: PackSettings) -> str | None:
     return None
 
 
+def _is_plain_file(path: Path) -> bool:
+    """Whether a path found by walking is a file and no link, so that it cannot lead out of the source."""
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
 def relative(path: Path, root: Path) -> str:
     """The path below ``root`` with forward slashes, printable whatever bytes the file system holds."""
-    text = Path(os.path.relpath(path, root)).as_posix()
+    # The general rule costs as much as decoding a small image.
+    below = path.is_relative_to(root) and ".." not in path.parts
+    text = (path.relative_to(root) if below else Path(os.path.relpath(path, root))).as_posix()
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
