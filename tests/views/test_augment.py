@@ -104,6 +104,14 @@ def test_an_operation_more_leaves_the_others_draws_as_they_were() -> None:
     assert torch.equal(without, with_more)
 
 
+def test_two_views_of_a_kind_are_two_kinds_alike() -> None:
+    pixels, numbers = cells(20), torch.arange(20)
+    together = augment(policy({"count": 2, **EVERYTHING}))(pixels, numbers, 0)
+    apart = augment(policy({"count": 1, **EVERYTHING}, {"count": 1, **EVERYTHING}))(pixels, numbers, 0)
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
 def test_global_and_local_crops_come_in_the_policy_s_order() -> None:
     crops = policy({"count": 2, "crop": {"area": [0.4, 1]}}, {"count": 4, "share": 0.5, "crop": {"area": [0.05, 0.4]}})
     views = augment(crops)(cells(5), torch.arange(5), 0)

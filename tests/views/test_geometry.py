@@ -16,7 +16,7 @@ CELLS = 4000
 
 def drawn(**moves: object) -> torch.Tensor:
     view = View.parse(moves, where="test")
-    return placements(view, Draws(0, 0, torch.arange(CELLS), 0))
+    return placements(view, Draws(0, 0, torch.arange(CELLS), torch.zeros(CELLS, dtype=torch.int64)))
 
 
 def test_no_moves_show_the_whole_image() -> None:

@@ -37,6 +37,7 @@ def reference(seed: int, epoch: int, cell: int, n: int, stream: int) -> list[flo
 def test_uniforms_equal_integer_arithmetic_bit_for_bit(seed: int, epoch: int, cell: int, stream: int) -> None:
     drawn = uniforms(seed, epoch, torch.tensor([cell]), 5, stream)
     assert drawn.dtype == torch.float32
+    assert torch.equal(drawn, uniforms(seed, epoch, torch.tensor([cell]), 5, torch.tensor([stream])))
     assert drawn[0].tolist() == reference(seed, epoch, cell, 5, stream)
 
 
@@ -103,8 +104,9 @@ def test_normals_are_normal_and_independent() -> None:
 
 
 def test_kinds_of_operations_draw_apart_whatever_the_number() -> None:
-    draws = Draws(0, 0, torch.arange(5000), view=1)
+    cells = torch.arange(5000)
+    draws, before = (Draws(0, 0, cells, torch.full_like(cells, view)) for view in (1, 0))
     few, other, many = draws.uniform(3, 2), draws.uniform(4, 2), draws.uniform(3, 30)
-    for a, b in ((few, other), (few, many[:, :2]), (few, Draws(0, 0, torch.arange(5000), view=0).uniform(3, 2))):
+    for a, b in ((few, other), (few, many[:, :2]), (few, before.uniform(3, 2))):
         assert abs(stats.spearmanr(a[:, 0], b[:, 0]).statistic) < 0.06
     assert many.shape == (5000, 30)

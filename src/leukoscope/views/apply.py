@@ -17,15 +17,15 @@ _EROSION, _DILATION, _BLUR, _HUE, _SATURATION, _GREY, _CONTRAST, _BRIGHTNESS, _G
 
 
 def apply(view: View, images: Tensor, draws: Draws) -> Tensor:
-    """Do everything of ``view`` that follows the moves, each operation only to the cells that drew it.
+    """Do everything of ``view`` that follows the moves, each operation only to the views that drew it.
 
     Args:
         view: What to do, and how often.
-        images: Intensities ``(B, C, H, W)`` in [0, 1].
-        draws: The random numbers; drawn on the CPU, so that choosing cells never waits for an accelerator.
+        images: Intensities ``(R, C, H, W)`` in [0, 1]; they may be changed.
+        draws: The random numbers of the R views; on the CPU, so that choosing views never waits for an accelerator.
 
     Returns:
-        float32 ``(B, C, H, W)`` in [0, 1].
+        float32 ``(R, C, H, W)`` in [0, 1].
     """
     images = _morphology(images, view.erosion, draws, _EROSION, grey.erode)
     images = _morphology(images, view.dilation, draws, _DILATION, grey.dilate)

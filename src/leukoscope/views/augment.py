@@ -7,7 +7,7 @@ from leukoscope.cells.intensity import Intensity
 from leukoscope.common.errors import InputError
 from leukoscope.views.apply import apply
 from leukoscope.views.geometry import placements
-from leukoscope.views.policy import Policy, View
+from leukoscope.views.policy import Policy
 from leukoscope.views.random import Draws
 from leukoscope.views.resample import resample
 
@@ -45,24 +45,35 @@ class Augment:
         Returns:
             One float32 ``(B, C, side, side)`` in [0, 1] a view, in the policy's order.
         """
-        cells = cells.cpu()
-        views = self.policy.each
-        draws = [Draws(self.seed, epoch, cells, index) for index in range(len(views))]
-        drawn = self._drawn(pixels, views, draws)
-        return [apply(view, images, own) for view, images, own in zip(views, drawn, draws, strict=True)]
+        kinds = self.policy.views
+        draws = self._draws(cells.cpu(), epoch)
+        moved = self._moved(pixels, draws)
+        done = [apply(kind, images, own) for kind, images, own in zip(kinds, moved, draws, strict=True)]
+        return [view for kind, images in zip(kinds, done, strict=True) for view in images.chunk(kind.count)]
 
-    def _drawn(self, pixels: Tensor, views: Sequence[View], draws: Sequence[Draws]) -> list[Tensor]:
-        """The views after the moves; those of one size are drawn together and share what they can."""
-        images: list[Tensor] = [pixels] * len(views)
-        sides = [view.side(self.size) for view in views]
-        rows = torch.arange(len(pixels))
+    def _draws(self, cells: Tensor, epoch: int) -> list[Draws]:
+        """The random numbers of each kind of view: all cells in its first view, all in its second, and so on."""
+        draws = []
+        first = 0
+        for kind in self.policy.views:
+            views = torch.arange(first, first + kind.count).repeat_interleave(len(cells))
+            draws.append(Draws(self.seed, epoch, cells.repeat(kind.count), views))
+            first += kind.count
+        return draws
+
+    def _moved(self, pixels: Tensor, draws: Sequence[Draws]) -> list[Tensor]:
+        """The views of each kind after the moves; those of one size are drawn together and share what they can."""
+        kinds = self.policy.views
+        moved: list[Tensor] = [pixels] * len(kinds)
+        sides = [kind.side(self.size) for kind in kinds]
         for side in set(sides):
             which = [index for index, own in enumerate(sides) if own == side]
-            maps = torch.cat([placements(views[index], draws[index]) for index in which])
-            together = resample(pixels, rows.repeat(len(which)), maps, side, self.intensity)
-            for index, drawn in zip(which, together.chunk(len(which)), strict=True):
-                images[index] = drawn
-        return images
+            maps = torch.cat([placements(kinds[index], draws[index]) for index in which])
+            rows = torch.arange(len(pixels)).repeat(len(maps) // len(pixels))
+            drawn = resample(pixels, rows, maps, side, self.intensity)
+            for index, images in zip(which, torch.split(drawn, [len(draws[index]) for index in which]), strict=True):
+                moved[index] = images
+        return moved
 
 
 def _refuse_colour(policy: Policy, channels: int) -> None:

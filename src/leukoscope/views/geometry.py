@@ -11,13 +11,13 @@ _ROTATION, _FLIP, _SHIFT, _ZOOM, _CROP = range(5)
 
 
 def placements(view: View, draws: Draws) -> Tensor:
-    """Draw where every cell's view lies in its image, all moves in one affine map.
+    """Draw where every view lies in its image, all moves in one affine map.
 
     The map takes a point of the view to the point of the image that it shows; both have coordinates (x, y) from -1 at
     the left or upper edge to 1 at the other (``align_corners=False``).
 
     Returns:
-        float32 ``(B, 2, 3)``, on the device of ``draws.cells``.
+        float32 ``(R, 2, 3)`` on the CPU, for the R views of ``draws``.
     """
     half_sides, centre = _window(view, draws)
     linear = _turns(view, draws) * half_sides[:, None, :]
@@ -25,7 +25,7 @@ def placements(view: View, draws: Draws) -> Tensor:
 
 
 def chosen(p: float, uniform: Tensor) -> Tensor:
-    """Which cells undergo an operation of probability ``p``: boolean, shaped like ``uniform``."""
+    """Which views undergo an operation of probability ``p``: boolean, shaped like ``uniform``."""
     return uniform < p
 
 
@@ -35,9 +35,9 @@ def between(low: float, high: float, uniform: Tensor) -> Tensor:
 
 
 def _window(view: View, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Half the sides ``(B, 2)`` and the centre ``(B, 2)`` of the part of the image that the view shows."""
-    half_sides = torch.ones(len(draws.cells), 2)
-    centre = torch.zeros(len(draws.cells), 2)
+    """Half the sides ``(R, 2)`` and the centre ``(R, 2)`` of the part of the image that the view shows."""
+    half_sides = torch.ones(len(draws), 2)
+    centre = torch.zeros(len(draws), 2)
     if view.crop:
         half_sides, centre = _crop(view.crop, draws)
     if view.zoom:
@@ -62,7 +62,7 @@ def _crop(crop: Crop, draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def _turns(view: View, draws: Draws) -> Tensor:
-    angle = torch.zeros(len(draws.cells))
+    angle = torch.zeros(len(draws))
     if view.rotation:
         u = draws.uniform(_ROTATION, 2)
         limit = math.radians(view.rotation.degrees)

@@ -19,7 +19,7 @@ _KINDS = 32
 _NUMBERS_A_KIND = 6
 
 
-def uniforms(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> Tensor:
+def uniforms(seed: int, epoch: int, cells: Tensor, n: int, stream: int | Tensor = 0) -> Tensor:
     """Draw ``n`` numbers for each cell, uniform in [0, 1).
 
     A cell's numbers depend on (seed, epoch, cell, stream) and on nothing else: not on the other cells of the batch, on
@@ -30,7 +30,7 @@ def uniforms(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> T
         epoch: The epoch, so that a cell looks different in each.
         cells: int64 ``(B,)``, one number a cell.
         n: How many numbers each cell needs.
-        stream: What the numbers are for; two streams are independent.
+        stream: What the numbers are for, one for all or int64 ``(B,)``; two streams are independent.
 
     Returns:
         float32 ``(B, n)`` on the device of ``cells``.
@@ -39,7 +39,7 @@ def uniforms(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> T
     return _fraction(_numbered(keys, n), shift=40)
 
 
-def normals(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> Tensor:
+def normals(seed: int, epoch: int, cells: Tensor, n: int, stream: int | Tensor = 0) -> Tensor:
     """Draw ``n`` standard normal numbers for each cell, by the Box-Muller transform; otherwise as :func:`uniforms`.
 
     The integers behind them are the same on every device; the logarithm and the cosine may differ in the last bit.
@@ -57,41 +57,55 @@ def normals(seed: int, epoch: int, cells: Tensor, n: int, stream: int = 0) -> Te
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of a batch in one of its views; each kind of operation has numbers of its own.
+    """The random numbers of R views; each kind of operation has numbers of its own.
 
     So an operation that is added to a policy, or taken out, leaves the numbers of the others as they were.
+
+    Attributes:
+        seed: The seed of the run.
+        epoch: The epoch.
+        cells: int64 ``(R,)`` on the CPU: the cell that each view shows.
+        views: int64 ``(R,)`` on the CPU: which of its cell's views each is.
     """
 
     seed: int
     epoch: int
     cells: Tensor
-    view: int
+    views: Tensor
+
+    def __len__(self) -> int:
+        return len(self.cells)
 
     def uniform(self, kind: int, n: int) -> Tensor:
-        """Uniform numbers ``(B, n)`` in [0, 1) for the operation ``kind`` (0 to 31)."""
+        """Uniform numbers ``(R, n)`` in [0, 1) for the operation ``kind`` (0 to 31)."""
         if n > _NUMBERS_A_KIND:
-            return uniforms(self.seed, self.epoch, self.cells, n, self._stream(1 + kind))
+            return uniforms(self.seed, self.epoch, self.cells, n, self._streams(1 + kind))
         return self._table[:, kind, :n]
 
     def normal(self, kind: int, rows: Tensor, n: int, device: torch.device) -> Tensor:
-        """Standard normal numbers ``(len(rows), n)`` on ``device`` for the cells at ``rows`` of the batch."""
-        return normals(self.seed, self.epoch, self.cells[rows].to(device), n, self._stream(1 + _KINDS + kind))
+        """Standard normal numbers ``(len(rows), n)`` on ``device`` for the views at ``rows``."""
+        streams = self._streams(1 + _KINDS + kind)[rows].to(device)
+        return normals(self.seed, self.epoch, self.cells[rows].to(device), n, streams)
 
     @cached_property
     def _table(self) -> Tensor:
-        """All the small draws at once ``(B, kinds, numbers)``: one hash costs less than one for each operation."""
-        numbers = uniforms(self.seed, self.epoch, self.cells, _KINDS * _NUMBERS_A_KIND, self._stream(0))
-        return numbers.reshape(len(self.cells), _KINDS, _NUMBERS_A_KIND)
+        """All the small draws at once ``(R, kinds, numbers)``: one hash costs less than one for each operation."""
+        numbers = uniforms(self.seed, self.epoch, self.cells, _KINDS * _NUMBERS_A_KIND, self._streams(0))
+        return numbers.reshape(-1, _KINDS, _NUMBERS_A_KIND)
 
-    def _stream(self, number: int) -> int:
-        return self.view * (1 + 2 * _KINDS) + number
+    def _streams(self, number: int) -> Tensor:
+        return self.views * (1 + 2 * _KINDS) + number
 
 
-def _cell_keys(seed: int, epoch: int, cells: Tensor, stream: int) -> Tensor:
+def _cell_keys(seed: int, epoch: int, cells: Tensor, stream: int | Tensor) -> Tensor:
     key = 0
-    for part in (seed, epoch, stream):
+    for part in (seed, epoch):
         key = _mix_integer((key + part * _GOLDEN) & _WORD)
-    return _mix(cells.to(torch.int64) * _signed(_GOLDEN) + _signed(key))
+    if isinstance(stream, Tensor):
+        keys: int | Tensor = _mix(stream * _signed(_GOLDEN) + _signed(key))
+    else:
+        keys = _signed(_mix_integer((key + stream * _GOLDEN) & _WORD))
+    return _mix(cells.to(torch.int64) * _signed(_GOLDEN) + keys)
 
 
 def _numbered(keys: Tensor, n: int) -> Tensor:

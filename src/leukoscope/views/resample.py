@@ -103,10 +103,9 @@ def _draw(images: Tensor, placements: Tensor, side: int) -> Tensor:
 
     The views of an image are drawn one below the other, so that the image need not be copied for each.
     """
-    count, number = placements.shape[:2]
-    grid = _grid(placements.flatten(0, 1), side).reshape(count, number * side, side, 2)
-    drawn = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    return drawn.reshape(count, -1, number, side, side).transpose(1, 2).flatten(0, 1)
+    number = placements.shape[1]
+    drawn = F.grid_sample(images, _grid(placements, side), padding_mode="reflection", align_corners=False)
+    return drawn.reshape(len(images), -1, number, side, side).transpose(1, 2).flatten(0, 1)
 
 
 def _interpolate(images: Tensor, side: int) -> Tensor:
@@ -123,9 +122,12 @@ def _level_sides(placements: Tensor, side: int, image_side: int) -> Tensor:
 
 
 def _grid(placements: Tensor, side: int) -> Tensor:
-    """Where each pixel of a view looks in the image ``(R, side, side, 2)``; quicker than ``F.affine_grid`` here."""
+    """Where each pixel of n × m views ``(n, m, 2, 3)`` looks in its image: ``(n, m * side, side, 2)``.
+
+    Laid out in two planes, x and y, which is several times faster to fill than ``F.affine_grid``'s pairs.
+    """
     step = 2.0 / side
-    places = torch.arange(side, device=placements.device) * step + (step / 2 - 1)
-    along_x = places[None, None, :, None] * placements[:, None, None, :, 0]
-    along_y = places[None, :, None, None] * placements[:, None, None, :, 1]
-    return along_x + (along_y + placements[:, None, None, :, 2])
+    place = torch.arange(side, device=placements.device) * step + (step / 2 - 1)
+    to_x, to_y, origin = placements.permute(2, 3, 0, 1)[..., None, None].unbind(1)
+    planes = to_x * place + (to_y * place[:, None] + origin)
+    return planes.flatten(2, 3).permute(1, 2, 3, 0)
