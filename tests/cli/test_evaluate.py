@@ -29,7 +29,18 @@ def test_features_in_table_and_report_out(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    quick = ["--head", "linear", "--n-folds", 2, "--n-bootstrap", 20, "--set", "probes.inner_folds=2", "--json"]
+    quick = [
+        "--head",
+        "linear",
+        "--n-folds",
+        2,
+        "--n-bootstrap",
+        20,
+        "--set",
+        "probes.inner_folds=2",
+        "--no-maps",
+        "--json",
+    ]
     assert leukoscope(monkeypatch, "evaluate", features, f"again={features}", out, *quick) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["encoder,", "head", "accuracy", "balanced", "accuracy", "F1"]

@@ -32,6 +32,7 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
     overrides: Overrides = None,
+    maps: Annotated[bool, typer.Option(help="Draw the features as 2-D maps in the report.")] = True,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -77,7 +78,7 @@ def evaluate(
         overwrite=overwrite,
     )
     _say_scores(results)
-    _say_report(results, write_report(out, cellset=cellset, features=found), json)
+    _say_report(results, write_report(out, cellset=cellset, features=found if maps else None), json)
 
 
 def _say_scores(results: dict[str, Any]) -> None:
