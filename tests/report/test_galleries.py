@@ -36,8 +36,8 @@ def test_three_channels_are_colour(make_cells):
 
 
 def test_large_cells_are_shrunk_by_one_factor_and_the_scale_bar_with_them(make_cells):
-    cellset = make_cells(n=20, side=192)
-    assert visible(cellset.read([0])[0], cellset).shape == (96, 96)
+    cellset = make_cells(n=20, side=160)
+    assert visible(cellset.read([0])[0], cellset).shape == (80, 80)
     length, um = Magnification.of(cellset).bar
     assert length == round(um / (0.5 * 2))
 

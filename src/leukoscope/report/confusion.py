@@ -43,9 +43,8 @@ def worst_confusions(counts: np.ndarray, classes: list[str], how_many: int = 3) 
     for flat in np.argsort(shares, axis=None)[::-1][:how_many]:
         row, column = np.unravel_index(flat, shares.shape)
         if counts[row, column] and row != column:
-            found.append(
-                f"{classes[row]} taken for {classes[column]}: {counts[row, column]} ({shares[row, column]:.1%})"
-            )
+            count, share = counts[row, column], 100 * shares[row, column]
+            found.append(f"{classes[row]} taken for {classes[column]}: {count:,} ({share:.1f} %)")
     return "Most frequent confusions: " + "; ".join(found) + "." if found else "No cell was confused."
 
 
