@@ -136,7 +136,9 @@ def test_a_size_alone_resizes(tmp_path):
 
 
 def test_mixed_sizes_without_a_rule_end_with_advice(tmp_path):
-    with pytest.raises(InputError, match=r"images are of mixed sizes \(24x20, 2\dx2\d, \.\.\.\); name a rule: --fit"):
+    with pytest.raises(
+        InputError, match=r"21 images do not fit the set .* pixels in a set of 24x20; name a rule with --fit"
+    ):
         pack(mixed_sizes(tmp_path / "in", 100), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -209,6 +211,36 @@ def test_unknown_sources(tmp_path):
         pack(tmp_path / "x.docx", tmp_path / "out")
     with pytest.raises(InputError, match="--reader pictures: unknown; the readers are"):
         pack(tmp_path, tmp_path / "out", settings=PackSettings(reader="pictures"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("in", {"agree": 2}, "--agree: the reader images has no use for it; it is for fields, manifest"),
+        ("in", {"columns": ("a=b",)}, "--column: the reader images has no use for it"),
+        ("x.npz", {"tile": 40}, "--tile: the reader npz has no use for it; it is for montage"),
+    ],
+)
+def test_options_that_a_reader_would_pass_over_are_refused(tmp_path, name, settings, message):
+    save(tmp_path / "in" / "a.png", noise(20, 20))
+    np.savez(tmp_path / "x.npz", train_images=noise(2, 8, 8))
+    with pytest.raises(InputError, match=message):
+        pack(tmp_path / name, tmp_path / "out", settings=PackSettings(**settings))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    save(tmp_path / "in" / "a.png", noise(20, 20))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/out: cannot be written \(Not a directory\)"):
+        pack(tmp_path / "in", tmp_path / "file" / "out")
+
+
+def test_a_set_of_two_kinds_ends_with_the_reason(tmp_path):
+    save(tmp_path / "in" / "000.png", noise(20, 20, dtype=np.uint16))
+    for k in range(1, 40):
+        save(tmp_path / "in" / f"{k:03d}.png", noise(20, 20, seed=k))
+    with pytest.raises(InputError, match=r"21 images do not fit .*: uint8 pixels in a set of uint16; pack them apart"):
+        pack(tmp_path / "in", tmp_path / "out")
 
 
 def test_bombs_are_set_aside_and_the_limit_can_be_raised(tmp_path):

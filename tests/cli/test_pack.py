@@ -61,16 +61,8 @@ def test_mistakes_end_with_one_line_and_exit_code_2(images, tmp_path, monkeypatc
 def test_every_option_reaches_the_settings(images, tmp_path, monkeypatch):
     options = [
         *("--reader", "images", "--size", "12", "--fit", "crop", "--centre", "14", "--bit-depth", "8", "--to-8-bit"),
-        *(
-            "--intensity",
-            "percentile",
-            "--pixel-size-um",
-            "0.5",
-            "--from-path",
-            "(?P<batch>.)\\.png",
-            "--allow-outside",
-        ),
-        *("--max-pixels", "1000", "--pages", "channels", "--jobs", "1", "--experts", "e_*"),
+        *("--intensity", "percentile", "--pixel-size-um", "0.5", "--from-path", "(?P<batch>.)\\.png"),
+        *("--allow-outside", "--max-pixels", "1000", "--pages", "channels", "--jobs", "1"),
     ]
     assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", *options) == 0
     cellset = CellSet.open(tmp_path / "out")
@@ -81,7 +73,6 @@ def test_every_option_reaches_the_settings(images, tmp_path, monkeypatch):
         "centre": 14,
         "pages": "channels",
         "from_path": "(?P<batch>.)\\.png",
-        "experts": "e_*",
         "bit_depth": 8,
         "to_8_bit": True,
         "intensity": "percentile",
@@ -89,3 +80,18 @@ def test_every_option_reaches_the_settings(images, tmp_path, monkeypatch):
     assert cellset.info.intensity.rule == "percentile"
     assert cellset.info.pixel_size_um == 0.5
     assert cellset.cells["batch"].tolist() == ["0", "1", "2"] * 2
+
+
+def test_every_option_of_tables_reaches_the_settings(images, tmp_path, monkeypatch, capsys):
+    rows = ["number,kind,reader_1,reader_2,x,y", "0,a,NEU,NEU,8,8", "1,b,NEU,LYM,8,8", "2,c,LYM,LYM,8,8"]
+    (tmp_path / "cells.csv").write_text("\n".join(rows))
+    options = [
+        *("--root", images, "--path-template", "NEU/{number}.png", "--column", "note=kind"),
+        *("--agree", "2", "--experts", "reader_*", "--crop", "8", "--channels", "grey=*.png"),
+    ]
+    assert leukoscope(monkeypatch, "pack", tmp_path / "cells.csv", tmp_path / "out", *options) == 0
+    cells = CellSet.open(tmp_path / "out").cells
+    assert cells["source"].tolist() == ["NEU/0.png", "NEU/2.png"]
+    assert cells["label"].tolist() == ["NEU", "LYM"]
+    assert cells["note"].tolist() == ["a", "c"]
+    assert "1 rows dropped, experts too few or not of one mind" in capsys.readouterr().out

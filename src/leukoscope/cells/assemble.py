@@ -40,7 +40,7 @@ class Assembler:
         """Store a cell, note a rejection, or count padding.
 
         Raises:
-            InputError: when images are of mixed sizes throughout and no rule was named.
+            InputError: when many images do not fit together, for instance of mixed sizes while no rule was named.
         """
         if isinstance(outcome, Rejection):
             self.rejections.append(outcome)
@@ -84,21 +84,16 @@ class Assembler:
             self._flush()
 
     def _misfit(self, picture: Picture, writer: CellSetWriter) -> str | None:
-        """Why a picture cannot join the set that the first cell began."""
-        if picture.pixels.dtype != writer.dtype:
-            return f"{picture.pixels.dtype} pixels in a set of {writer.dtype}; pack them apart, or give --to-8-bit"
-        if picture.channels != writer.channels and {picture.channels, writer.channels} != {GREY, RGB}:
-            return f"channels {', '.join(picture.channels)} in a set of {', '.join(writer.channels)}"
-        height, width = picture.pixels.shape[1:]
-        if (height, width) == writer.shape[1:]:
-            return None
-        self._misfits += 1
-        if self._misfits > max(_FEW, self.packed // 4):
-            raise InputError(
-                f"images are of mixed sizes ({writer.shape[2]}x{writer.shape[1]}, {width}x{height}, ...); "
-                "name a rule: --fit pad, crop or resize"
-            )
-        return f"{width}x{height} pixels in a set of {writer.shape[2]}x{writer.shape[1]}; name a rule with --fit"
+        """Why a picture cannot join the set that the first cell began.
+
+        Raises:
+            InputError: when so many cannot that the source is no one set.
+        """
+        reason = _difference(picture, writer)
+        self._misfits += reason is not None
+        if reason and self._misfits > max(_FEW, self.packed // 4):
+            raise InputError(f"{self._misfits} images do not fit the set that the first began: {reason}")
+        return reason
 
     def _flush(self) -> None:
         if not self._buffer or self.writer is None:
@@ -107,6 +102,17 @@ class Assembler:
         planes = [np.broadcast_to(c.picture.pixels, (channels, *self.writer.shape[1:])) for c in self._buffer]
         self.writer.add(np.stack(planes), [cell.row for cell in self._buffer])
         self._buffer.clear()
+
+
+def _difference(picture: Picture, writer: CellSetWriter) -> str | None:
+    if picture.pixels.dtype != writer.dtype:
+        return f"{picture.pixels.dtype} pixels in a set of {writer.dtype}; pack them apart, or give --to-8-bit"
+    if picture.channels != writer.channels and {picture.channels, writer.channels} != {GREY, RGB}:
+        return f"channels {', '.join(picture.channels)} in a set of {', '.join(writer.channels)}; pack them apart"
+    height, width = picture.pixels.shape[1:]
+    if (height, width) == writer.shape[1:]:
+        return None
+    return f"{width}x{height} pixels in a set of {writer.shape[2]}x{writer.shape[1]}; name a rule with --fit"
 
 
 def reasons(rejections: list[Rejection]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from leukoscope.cells.prepare import Outcome, ReadyCell, prepare_all
 from leukoscope.cells.readers.decode import pillow_without_limit
 from leukoscope.cells.readers.protocol import HEAVY, Plan
 from leukoscope.cells.readers.registry import reader_for
+from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_folder
 from leukoscope.common.progress import progress
 
@@ -80,10 +81,17 @@ def pack(
     the packing: it stands in ``rejected.csv``.
 
     Raises:
-        InputError: when the source as a whole cannot be read, nothing in it can be packed, or ``out`` exists.
+        InputError: when the source as a whole cannot be read, nothing in it can be packed, or ``out`` exists already
+            or cannot be written.
     """
-    settings = settings or PackSettings()
-    jobs = jobs or len(os.sched_getaffinity(0))
+    try:
+        return _pack(source, out, settings or PackSettings(), jobs or len(os.sched_getaffinity(0)), overwrite)
+    # Workers turn what they cannot read into rejections, so what arrives here is about the output: a full disk, say.
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
+
+
+def _pack(source: Path, out: Path, settings: PackSettings, jobs: int, overwrite: bool) -> PackReport:
     name, reader = reader_for(source, settings)
     with whole_folder(out, overwrite=overwrite) as folder, pillow_without_limit():
         if settings.fit is not None and settings.size is None:

@@ -41,7 +41,7 @@ class ChannelPatterns:
         """Join files of one folder and one star; returns the images, those with a channel missing, and files left."""
         parts: dict[tuple[Path, str], dict[int, Path]] = {}
         left = 0
-        for path in found.files.values():
+        for _, path in found.files:
             matches = [(channel, self.star(path.name, channel)) for channel in range(len(self.patterns))]
             taken = [(channel, star) for channel, star in matches if star is not None]
             left += not taken
@@ -69,7 +69,7 @@ def image_files(found: Found, root: Path, settings: PackSettings) -> tuple[list[
     Raises:
         InputError: when ``settings.from_path`` is found in none of them.
     """
-    images = [ImageFiles(source, (path,)) for source, path in found.files.items()]
+    images = [ImageFiles(source, (path,)) for source, path in found.files]
     refused, left = found.refused, 0
     if settings.channels:
         joined, incomplete, left = ChannelPatterns.of(settings).group(found, root)

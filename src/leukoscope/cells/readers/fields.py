@@ -10,7 +10,7 @@ from leukoscope.cells.fit import border_level
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.readers.channels import channel_names
 from leukoscope.cells.readers.frames import open_frames
-from leukoscope.cells.readers.manifest import Places
+from leukoscope.cells.readers.manifest import Manifest, Places
 from leukoscope.cells.readers.protocol import HEAVY, Item, Picture, Plan, RawCell, Rejection
 from leukoscope.cells.readers.table import TABLE_SUFFIXES, read_table
 from leukoscope.common.errors import InputError
@@ -18,6 +18,8 @@ from leukoscope.common.errors import InputError
 
 class Fields:
     """A table of centroids (path, x, y in pixels): each cell is cut out of its field of view, as in plate screens."""
+
+    uses = frozenset({"crop", *Manifest.uses})
 
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """A table, when the side of the crops was given."""

@@ -12,6 +12,8 @@ from leukoscope.cells.readers.walk import find_files, path_columns
 class Images:
     """A folder of images (sub-folders are classes, or all lie flat), or one file; a TIFF may hold many pages."""
 
+    uses = frozenset({"channels", "pages", "from_path"})
+
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """A folder, or a file with an image's suffix."""
         return source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES

@@ -10,11 +10,13 @@ from leukoscope.cells.readers.frames import IMAGE_SUFFIXES
 from leukoscope.cells.readers.pieces import picture_items
 from leukoscope.cells.readers.protocol import Item, Plan, Rejection
 from leukoscope.cells.readers.table import TABLE_SUFFIXES, read_table
-from leukoscope.cells.readers.walk import path_columns, refusal, relative
+from leukoscope.cells.readers.walk import Bounds, path_columns, relative
 
 
 class Manifest:
     """A table (CSV, TSV, Parquet) with one image a row: path, label, patient, slide, batch; other columns are kept."""
+
+    uses = frozenset({"channels", "pages", "from_path", "root", "columns", "path_template", "agree", "experts"})
 
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """A file with a table's suffix."""
@@ -38,13 +40,13 @@ class Places:
 
     def __init__(self, source: Path, settings: PackSettings) -> None:
         self._root = settings.root or source.parent
-        self._top = self._root.resolve()
+        self._bounds = Bounds(self._root, settings)
         self._settings = settings
 
     def find(self, text: str) -> tuple[str, tuple[Path, ...]] | Rejection:
         """The path for the CellSet's table and the files of its channels, or why they must not be opened."""
         # Tables written on Windows separate folders by backslashes.
-        path = self._root / (text if (self._root / text).exists() else text.replace("\\", "/"))
+        path = self._root / (text.replace("\\", "/") if "\\" in text and not (self._root / text).exists() else text)
         source = relative(path, self._root)
         paths = ChannelPatterns.of(self._settings).beside(path) if self._settings.channels else (path,)
         if paths is None:
@@ -52,7 +54,7 @@ class Places:
         for each in paths:
             if each.suffix.lower() not in IMAGE_SUFFIXES:
                 return Rejection(source, None, f"of a kind that is not read ({each.suffix or 'no suffix'})")
-            if reason := refusal(each, self._top, self._settings):
+            if reason := self._bounds.refusal(each):
                 return Rejection(source, None, reason if len(paths) == 1 else f"{each.name}: {reason}")
         return source, paths
 

@@ -23,6 +23,8 @@ class Montages:
     cell: constant ones, or tiles made by repeating one row. They are dropped and counted.
     """
 
+    uses = frozenset({"tile", "channels", "pages", "from_path"})
+
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """Whatever may be an image, when a tile size was given."""
         return settings.tile is not None and (source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES)

@@ -23,6 +23,8 @@ class MedMnist:
     ``(n, k)``, which become the columns ``label_1`` to ``label_k``. Images are streamed out of the archive.
     """
 
+    uses: frozenset[str] = frozenset()
+
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """A file called ``.npz``."""
         return source.suffix.lower() == ".npz"

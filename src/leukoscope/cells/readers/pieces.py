@@ -46,7 +46,10 @@ def count_pieces(paths: Sequence[Path], settings: PackSettings) -> int:
 
 
 def _is_long(paths: Sequence[Path]) -> bool:
-    return any(p.suffix.lower() not in PLAIN_SUFFIXES and p.stat().st_size >= _LARGE_BYTES for p in paths)
+    try:
+        return any(p.suffix.lower() not in PLAIN_SUFFIXES and p.stat().st_size >= _LARGE_BYTES for p in paths)
+    except OSError:  # gone since it was listed; the item that reads it says so
+        return False
 
 
 def _pieces(

@@ -21,6 +21,8 @@ def reason_of(error: Exception) -> str:
     """The reason that ``rejected.csv`` gives for an error of ours or of a decoder, on one line."""
     if isinstance(error, Unreadable):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
     return f"broken file ({' '.join(str(error).split()) or type(error).__name__})"
 
 
@@ -91,7 +93,12 @@ class Plan:
 
 
 class Reader(Protocol):
-    """One kind of source. A new reader is one file that satisfies this and one line in ``registry.py``."""
+    """One kind of source. A new reader is one file that satisfies this and one line in ``registry.py``.
+
+    ``uses`` names the settings that mean something to this reader and not to every one.
+    """
+
+    uses: frozenset[str]
 
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """Whether ``source``, which exists, is of this kind."""

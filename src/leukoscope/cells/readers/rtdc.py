@@ -23,6 +23,8 @@ class RtDc:
     become columns where ``settings.columns`` names them.
     """
 
+    uses = frozenset({"from_path", "columns"})
+
     def claims(self, source: Path, settings: PackSettings) -> bool:
         """A file called ``.rtdc`` (or HDF5), or a folder that holds some."""
         if source.is_dir():
@@ -34,7 +36,7 @@ class RtDc:
         _, found = find_files(source, RTDC_SUFFIXES, settings, what=".rtdc files")
         total = 0
         pixel_size = None
-        for path in found.files.values():
+        for _, path in found.files:
             count, size = _survey(path)
             total += -(-count // _EVENTS_A_BLOCK)
             pixel_size = pixel_size or size
@@ -43,7 +45,7 @@ class RtDc:
 
         def items() -> Iterator[Item | Rejection]:
             yield from found.refused
-            for name, path in found.files.items():
+            for name, path in found.files:
                 yield from _file_items(path, name, settings)
 
         return Plan(items(), total, unit="blocks", ignored=found.ignored, pixel_size_um=pixel_size)

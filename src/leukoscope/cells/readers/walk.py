@@ -15,9 +15,9 @@ OUTSIDE = "lies outside the source; give --allow-outside to take it"
 
 @dataclass(frozen=True)
 class Found:
-    """Files of a source by their relative paths, in that order; those refused; and how many others were passed by."""
+    """Files of a source with their relative paths, in that order; those refused; how many others were passed by."""
 
-    files: dict[str, Path]
+    files: list[tuple[str, Path]]
     refused: list[Rejection]
     ignored: int
 
@@ -33,39 +33,54 @@ def find_files(source: Path, suffixes: Collection[str], settings: PackSettings, 
         InputError: when there is none; ``what`` names the kind in the message.
     """
     if not source.is_dir():
-        return source.parent, Found({source.name: source}, [], 0)
-    top = source.resolve()
+        return source.parent, Found([(source.name, source)], [], 0)
+    bounds = Bounds(source, settings)
     files: list[tuple[str, Path]] = []
     refused: list[Rejection] = []
     ignored = 0
-    for path in _walk(source, top, refused, settings.allow_outside):
+    for path in _walk(source, bounds, refused):
         if path.suffix.lower() not in suffixes:
             ignored += 1
-        elif not _is_plain_file(path) and (reason := refusal(path, top, settings)):
+        elif reason := bounds.refusal(path):
             refused.append(Rejection(relative(path, source), None, reason))
         else:
             files.append((relative(path, source), path))
     if not files and not refused:
         raise InputError(f"{source}: holds no {what} ({ignored} other files); is it the right folder?")
-    return source, Found(dict(sorted(files)), sorted(refused, key=lambda rejection: rejection.path), ignored)
+    return source, Found(sorted(files), sorted(refused, key=lambda rejection: rejection.path), ignored)
 
 
-def refusal(path: Path, top: Path, settings: PackSettings) -> str | None:
-    """Why ``path`` must not be opened: it leaves the resolved folder ``top``, is missing, or is no regular file."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    if not stat.S_ISREG(mode):
-        return "not a regular file"
-    if not settings.allow_outside and not path.resolve().is_relative_to(top):
-        return OUTSIDE
-    return None
+class Bounds:
+    """Keeps reading inside the folder ``root``, unless the settings allow files outside."""
 
+    def __init__(self, root: Path, settings: PackSettings) -> None:
+        self._top = root.resolve()
+        self._open = settings.allow_outside
+        self._folders: dict[Path, bool] = {}
 
-def _is_plain_file(path: Path) -> bool:
-    """Whether a path found by walking is a file and no link, so that it cannot lead out of the source."""
-    return stat.S_ISREG(path.lstat().st_mode)
+    def refusal(self, path: Path) -> str | None:
+        """Why ``path`` must not be opened: it is missing, no regular file, or leaves the folder."""
+        try:
+            mode = path.lstat().st_mode
+            is_link = stat.S_ISLNK(mode)
+            if is_link:
+                mode = path.stat().st_mode
+        except (OSError, ValueError) as error:
+            return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+        if not stat.S_ISREG(mode):
+            return "not a regular file"
+        # Following a path costs as much as decoding a small image, so it is done once a folder.
+        holds = self.holds(path) if is_link else self._folder_is_inside(path.parent)
+        return None if holds else OUTSIDE
+
+    def holds(self, path: Path) -> bool:
+        """Whether ``path``, its links followed, lies inside."""
+        return self._open or path.resolve().is_relative_to(self._top)
+
+    def _folder_is_inside(self, folder: Path) -> bool:
+        if folder not in self._folders:
+            self._folders[folder] = self.holds(folder)
+        return self._folders[folder]
 
 
 def relative(path: Path, root: Path) -> str:
@@ -84,22 +99,27 @@ def path_columns(source: str, settings: PackSettings) -> dict[str, Any]:
     return columns | ({name: text for name, text in match.groupdict().items() if text} if match else {})
 
 
-def _walk(root: Path, top: Path, refused: list[Rejection], allow_outside: bool) -> Iterator[Path]:
-    seen = {top}
-    for folder, subfolders, names in os.walk(root, followlinks=allow_outside):
+def _walk(root: Path, bounds: Bounds, refused: list[Rejection]) -> Iterator[Path]:
+    def cannot_enter(error: OSError) -> None:
+        refused.append(
+            Rejection(relative(Path(error.filename), root), None, f"folder cannot be opened ({error.strerror})")
+        )
+
+    seen = {root.resolve()}
+    for folder, subfolders, names in os.walk(root, onerror=cannot_enter, followlinks=True):
         here = Path(folder)
         kept = []
         for name in sorted(subfolders):
             inner = here / name
-            target = inner.resolve()
             if name.startswith(".") or name == "__MACOSX":
                 continue
-            if inner.is_symlink() and not allow_outside:
-                if not target.is_relative_to(top):
-                    refused.append(Rejection(relative(inner, root), None, f"folder {OUTSIDE}"))
+            if not bounds.holds(inner):
+                refused.append(Rejection(relative(inner, root), None, f"folder {OUTSIDE}"))
                 continue
-            # A link may lead back to a folder above: each folder is entered once.
-            if target not in seen:
+            # A link to a folder inside would pack it twice, one to a folder above would never end.
+            if (target := inner.resolve()) not in seen and not (
+                inner.is_symlink() and target.is_relative_to(root.resolve())
+            ):
                 seen.add(target)
                 kept.append(name)
         subfolders[:] = kept
