@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from torch import nn
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.probes.head import Data
+from leukoscope.probes.head import Data, Job
 from leukoscope.probes.linear import LinearProbe
+from leukoscope.probes.nested import TrainingSet
 from leukoscope.report.drawing import HEAT, Picture, figure, keep, slug
 from leukoscope.report.evaluation import Evaluation
 from leukoscope.report.galleries import visible
@@ -107,7 +108,8 @@ def _linear_head(evaluation: Evaluation, name: str, x: np.ndarray, y: np.ndarray
         own = choices[(choices["encoder"] == name) & (choices["head"] == "linear")].sort_values(["repeat", "fold"])
         penalty = float(own["C"].iloc[0]) if len(own) else penalty
     data = Data(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)), len(evaluation.classes))
-    found = LinearProbe().solve(data, np.arange(len(x)), (penalty,))[0]
+    job = Job(TrainingSet(np.arange(len(x)), inner=()))
+    found = LinearProbe(C=(penalty,)).fit(data, [job])[0].head
     head = nn.Linear(x.shape[1], len(evaluation.classes))
     head.load_state_dict(found.state())
     return head.eval()
