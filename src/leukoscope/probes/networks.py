@@ -2,7 +2,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal, get_args
 
-import timm
 import torch
 from torch import nn
 
@@ -21,6 +20,9 @@ def create_network(model: str, *, channels: int, size: int, n_classes: int, seed
     Raises:
         InputError: when the model is unknown, or cannot take the size.
     """
+    # Imported here: an evaluation of frozen features alone need not wait for it.
+    import timm
+
     builders: dict[str, Callable[[], nn.Module]] = {
         "mlp": lambda: _mlp(channels * size * size, n_classes),
         "resnet18": lambda: timm.create_model("resnet18", in_chans=channels, num_classes=n_classes),
