@@ -132,6 +132,7 @@ def _train(
     method = _create_method(source.cells, sets[0].channels, settings, mean, std)
     monitor = Monitor(source, prepare, train.monitor_cells, train.seed, _labels(sets))
     numbers = fit(fabric, method, source, views, train, out, monitor=monitor)
+    numbers |= monitor.contrast(method.online(), fabric.device, views, train.epochs)
     return _encoder(method, sets, settings, mean, std), numbers
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,15 +7,12 @@ from torch import Tensor
 
 from leukoscope.common.progress import progress as progress_bar
 from leukoscope.training.method import Method
-from leukoscope.training.monitors import Monitor, refuse_collapse
+from leukoscope.training.monitors import Monitor, Views, refuse_collapse
 from leukoscope.training.optimisers import create_optimiser
 from leukoscope.training.run import Run, seeded
 from leukoscope.training.schedules import learning_rate, warmup_steps
 from leukoscope.training.settings import TrainSettings
 from leukoscope.training.source import Batches
-
-Views = Callable[[Tensor, Tensor, int], list[Tensor]]
-"""``(pixels (B, C, H, W), cells (B,), epoch)`` to normalised float32 views ``(B, C, S, S)``."""
 
 
 def fit(
@@ -44,6 +40,7 @@ def fit(
     module.mark_forward_method("loss")
     module.train()
     run = Run(fabric, method, optimiser, source, settings, out)
+    _judge(run, method, settings)
     show = progress_bar("pretrain", run.images_left, "images") if fabric.is_global_zero else nullcontext(_silent)
     with show as advance:
         while run.step < run.steps:
@@ -73,14 +70,14 @@ def fit(
             batches.close()
             measured = monitor.measure(method.online(), fabric.device) if monitor else {}
             run.end_epoch(epoch, lr, measured)
-            _judge(run, method, settings, epoch)
+            _judge(run, method, settings)
     return run.numbers
 
 
-def _judge(run: Run, method: Method, settings: TrainSettings, epoch: int) -> None:
+def _judge(run: Run, method: Method, settings: TrainSettings) -> None:
     past_warmup = run.step - warmup_steps(settings, run.steps)
-    if settings.collapse_steps and past_warmup >= settings.collapse_steps:
-        refuse_collapse(run.numbers, method, epoch)
+    if run.numbers and settings.collapse_steps and past_warmup >= settings.collapse_steps:
+        refuse_collapse(run.numbers, method, run.step // run.per_epoch)
 
 
 def _laid_out(view: Tensor, settings: TrainSettings) -> Tensor:

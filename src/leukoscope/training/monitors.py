@@ -1,14 +1,19 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from leukoscope.common.errors import CheckFailed
+from leukoscope.scores.alignment import alignment, uniformity
 from leukoscope.scores.neighbours import knn
 from leukoscope.scores.spectrum import feature_spread, rankme
 from leukoscope.training.method import Method
-from leukoscope.training.source import Batches
+from leukoscope.training.source import Batch, Batches
+
+Views = Callable[[Tensor, Tensor, int], list[Tensor]]
+"""``(pixels (B, C, H, W), cells (B,), epoch)`` to normalised float32 views ``(B, C, S, S)``."""
 
 COLUMNS = ("spread", "rankme", "knn")
 _BATCH = 256
@@ -18,7 +23,7 @@ _NEIGHBOURS = 20
 class Monitor:
     """Watches the features of a fixed sample of the training cells: spread, RankMe, and k-NN where labels exist.
 
-    The k-NN leaves each cell out of its own vote. Labels are looked at for this number alone, never trained on.
+    Labels are looked at for the k-NN alone, never trained on.
 
     Args:
         source: the training cells.
@@ -41,28 +46,39 @@ class Monitor:
         self.source, self.prepare = source, prepare
         self.labels = None if labels is None else labels[self.sample]
 
+    @torch.no_grad()
     def measure(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """The numbers of ``network`` now; it is left in the mode it was in."""
         if len(self.sample) < 2:
             return {}
-        features = self._features(network, device)
+        with _evaluating(network):
+            parts = [network(self.prepare(batch.pixels.to(device))) for batch in self._batches()]
+        features = torch.cat(parts).float().cpu()
         numbers = {"spread": feature_spread(features), "rankme": rankme(features)}
         if (accuracy := self._knn(features)) is not None:
             numbers["knn"] = accuracy
         return numbers
 
     @torch.no_grad()
-    def _features(self, network: nn.Module, device: torch.device) -> Tensor:
-        was_training = network.training
-        network.eval()
-        parts = [
-            network(self.prepare(self.source.read(part).pixels.to(device))).float()
-            for part in np.array_split(self.sample, -(-len(self.sample) // _BATCH))
-        ]
-        network.train(was_training)
-        return torch.cat(parts).cpu()
+    def contrast(self, network: nn.Module, device: torch.device, views: Views, epoch: int) -> dict[str, float]:
+        """Alignment of two views of each cell, and uniformity: with RankMe, what a sweep may choose by."""
+        if len(self.sample) < 2:
+            return {}
+        firsts, seconds = [], []
+        with _evaluating(network):
+            for batch in self._batches():
+                first, second = views(batch.pixels.to(device), batch.cells, epoch)[:2]
+                firsts.append(network(first))
+                seconds.append(network(second))
+        a, b = torch.cat(firsts).cpu(), torch.cat(seconds).cpu()
+        return {"alignment": alignment(a, b), "uniformity": uniformity(a)}
+
+    def _batches(self) -> Iterator[Batch]:
+        for part in np.array_split(self.sample, -(-len(self.sample) // _BATCH)):
+            yield self.source.read(part)
 
     def _knn(self, features: Tensor) -> float | None:
+        """Accuracy of k-NN from each half of the labelled sample to the other; None where there is too little of it."""
         if self.labels is None:
             return None
         known = np.array([label is not None for label in self.labels])
@@ -70,13 +86,23 @@ class Monitor:
         if len(classes) < 2 or known.sum() <= len(classes):
             return None
         x, target = features[torch.from_numpy(known)], torch.from_numpy(y)
-        # Every cell is its own nearest neighbour: halves that vote for each other leave it out.
-        even = torch.arange(len(x)) % 2 == 0
+        # By chance, not in turn: kinds may stand in a set in turn.
+        half = torch.from_numpy(np.random.default_rng(len(x)).permutation(len(x)) % 2 == 0)
         hits = 0
-        for train in (even, ~even):
+        for train in (half, ~half):
             votes = knn(x[train], target[train], x[~train], min(_NEIGHBOURS, int(train.sum())), len(classes))
             hits += int((votes.argmax(dim=1) == target[~train]).sum())
         return hits / len(x)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def refuse_collapse(numbers: Mapping[str, float], method: Method, epoch: int) -> None:
@@ -86,14 +112,14 @@ def refuse_collapse(numbers: Mapping[str, float], method: Method, epoch: int) ->
         CheckFailed: one line with the number that tells, and what usually helps.
     """
     advice = "lower the learning rate, check the views, or give --set train.collapse_steps=0 to go on regardless"
+    if not np.isfinite(numbers["loss"]):
+        raise CheckFailed(f"diverged in epoch {epoch}: the loss is {numbers['loss']}; {advice}")
     if numbers.get("spread", 1.0) < 0.01:
         raise CheckFailed(f"collapsed in epoch {epoch}: feature spread {numbers['spread']:.4f} of 1; {advice}")
     if numbers.get("rankme", np.inf) < 1.2:
         raise CheckFailed(f"collapsed in epoch {epoch}: effective rank {numbers['rankme']:.2f}; {advice}")
     chance = method.chance_loss()
-    if not np.isfinite(numbers["loss"]):
-        raise CheckFailed(f"diverged in epoch {epoch}: the loss is {numbers['loss']}; {advice}")
-    if chance is not None and numbers["loss"] >= 0.995 * chance:
+    if chance is not None and numbers["loss"] >= 0.995 * chance and numbers.get("top1", 0.0) < 0.05:
         raise CheckFailed(
             f"nothing learned by epoch {epoch}: loss {numbers['loss']:.3f} is that of chance, {chance:.3f}; {advice}"
         )
