@@ -1,0 +1,21 @@
+import math
+
+import pytest
+
+from leukoscope.training.schedules import learning_rate, warmup_steps
+from leukoscope.training.settings import TrainSettings
+
+
+def test_cosine_after_a_linear_warm_up() -> None:
+    settings = TrainSettings(epochs=10, warmup_epochs=2, lr=1.0, lr_end=0.1)
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+    assert warmup_steps(settings, 100) == 20
+    assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    for step in range(20, 100):
+        # The half cosine from the first step after the warm-up to the last.
+        assert rates[step] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * (step - 20) / 79)) / 2)
+
+
+def test_a_constant_rate_warms_up_too() -> None:
+    settings = TrainSettings(epochs=4, warmup_epochs=0.5, lr=0.2, schedule="constant")
+    assert [learning_rate(settings, step, 16) for step in (0, 1, 2, 15)] == pytest.approx([0.1, 0.2, 0.2, 0.2])
