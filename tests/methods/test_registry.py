@@ -1,0 +1,14 @@
+import pytest
+
+from leukoscope.common.errors import InputError
+from leukoscope.methods.registry import METHODS, entry
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_has_defaults(name: str) -> None:
+    assert entry(name).settings().model_dump()
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(InputError, match="method 'mocco': unknown; choose one of .*moco"):
+        entry("mocco")
