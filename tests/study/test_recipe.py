@@ -35,7 +35,9 @@ def test_overrides_reach_inner_keys(tmp_path: Path) -> None:
 
 
 def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, sets={"cells": {"open": "${PLACE:-elsewhere}/x.set", "split": SMALL["sets"]["cells"]["split"]}})
+    path = written(
+        tmp_path, sets={"cells": {"open": "${PLACE:-elsewhere}/x.set", "split": SMALL["sets"]["cells"]["split"]}}
+    )
     monkeypatch.delenv("PLACE", raising=False)
     assert read_recipe(path).sets["cells"].open == Path("elsewhere/x.set")
     monkeypatch.setenv("PLACE", "here")
@@ -50,7 +52,10 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ({"tasks": {"kinds": {"cells": "cells.test"}}}, "is not split into a part 'test'"),
         ({"tasks": {"a/b": {"cells": "cells"}}}, "becomes a folder"),
         ({"sets": {"cells": {"simulate": {"cells": 9}, "open": "x.set"}}}, "exactly one of pack, simulate and open"),
-        ({"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}}, "the environment variable NOWHERE_AT_ALL is not set"),
+        (
+            {"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}},
+            "the environment variable NOWHERE_AT_ALL is not set",
+        ),
         ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain and random"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "dino"}}}, "names 'dino'"),
     ],

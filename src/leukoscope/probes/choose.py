@@ -21,7 +21,7 @@ def choose_encoders(tried: pd.DataFrame, candidates: Sequence[str]) -> pd.DataFr
     Raises:
         ValueError: when no candidate was probed by a linear head inside the training folds.
     """
-    rows = tried[(tried["head"] == _HEAD) & tried["encoder"].isin(candidates)]
+    rows = tried[(tried["head"] == _HEAD) & tried["encoder"].isin(candidates)].reset_index(drop=True)
     if rows.empty:
         raise ValueError(f"no inner scores of a {_HEAD} head for {', '.join(candidates)}")
     best = rows.loc[rows.groupby(_FOLD)["log_loss"].idxmin()]

@@ -10,6 +10,7 @@ from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import RunFolder, log, run_folder
 from leukoscope.encoders.features import Features
+from leukoscope.probes.choose import as_chosen, choose_encoders
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.evaluated import Evaluated, evaluated_cells
 from leukoscope.probes.origin import describe_encoders
@@ -40,6 +41,7 @@ def evaluate(
     settings: ProbeSettings | None = None,
     cellset: CellSet | None = None,
     supervised: Mapping[str, SupervisedSettings] | None = None,
+    choose: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare frozen encoders: fit heads on their features in cross-validation, score what they say of held-out cells.
@@ -68,6 +70,8 @@ def evaluate(
         settings: of the heads, and the device.
         cellset: the images of the cells, for ``supervised``.
         supervised: networks to train from scratch in the same folds, by name, as baselines.
+        choose: by a new name the encoders (of ``features``) of which each training fold chooses one, by the linear
+            probe in its inner folds; ``chosen.csv`` says which.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -100,7 +104,7 @@ def evaluate(
     }
     with run_folder(out, verb="evaluate", settings=recipe, seed=seed, overwrite=overwrite) as run:
         log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
-        tables = _heads(run, cells, heads=heads, seeds=seeds, settings=settings)
+        tables = _heads(run, cells, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
         if supervised and cellset is not None:
             tables += _from_scratch(cells, cellset, supervised, seed=seeds[0], device=settings.device)
         if extra_predictions is not None:
@@ -117,7 +121,13 @@ def evaluate(
 
 
 def _heads(
-    run: RunFolder, cells: Evaluated, *, heads: Sequence[str], seeds: Sequence[int], settings: ProbeSettings
+    run: RunFolder,
+    cells: Evaluated,
+    *,
+    heads: Sequence[str],
+    seeds: Sequence[int],
+    settings: ProbeSettings,
+    choose: Mapping[str, Sequence[str]],
 ) -> list[pd.DataFrame]:
     """Cross-validate the heads on every encoder's features; what was chosen and tried goes into the run folder."""
     found = []
@@ -128,9 +138,16 @@ def _heads(
         for key in ("encoder_fingerprint", "pixels_fingerprint", "table_fingerprint"):
             if key in each.uns:
                 run.fingerprint(f"{name}.{key.removesuffix('_fingerprint')}", str(each.uns[key]))
+    tried = pd.concat([each.tried for each in found])
     pd.concat([each.choices for each in found]).to_csv(run.path / "choices.csv", index=False)
-    pd.concat([each.tried for each in found]).to_csv(run.path / "tried.csv", index=False)
-    return [each.predictions for each in found]
+    tried.to_csv(run.path / "tried.csv", index=False)
+    tables = [each.predictions for each in found]
+    chosen = {name: choose_encoders(tried, candidates) for name, candidates in choose.items()}
+    if chosen:
+        pd.concat([table.assign(name=name) for name, table in chosen.items()]).to_csv(
+            run.path / "chosen.csv", index=False
+        )
+    return tables + [as_chosen(pd.concat(tables), table, name) for name, table in chosen.items()]
 
 
 def _from_scratch(

@@ -39,11 +39,10 @@ def make_encoders(space: Workspace) -> dict[str, dict[str, Path]]:
     return bundles
 
 
-def chosen_by_rankme(space: Workspace, name: str, bundles: Mapping[str, Path]) -> tuple[str, dict[str, float]]:
+def largest_rankme(space: Workspace, name: str, bundles: Mapping[str, Path]) -> tuple[str, dict[str, float]]:
     """The trial whose features have the largest RankMe on the cells it was trained on, and every trial's RankMe."""
-    scores = {
-        trial: float(read_json(space.encoder_path(name, trial) / "results.json")["final"]["rankme"]) for trial in bundles
-    }
+    finals = {trial: read_json(space.encoder_path(name, trial) / "results.json")["final"] for trial in bundles}
+    scores = {trial: float(final["rankme"]) for trial, final in finals.items()}
     return max(scores, key=scores.__getitem__), scores
 
 

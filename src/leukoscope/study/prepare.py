@@ -47,7 +47,8 @@ def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
     write_json(space.out / "audit.json", report.as_dict())
     if report.spoiled and not allow:
         raise CheckFailed(
-            f"{space.out}/audit.json: the audit found what would spoil an evaluation; mend the cells or give --allow-leaks"
+            f"{space.out}/audit.json: the audit found what would spoil an evaluation; "
+            "mend the cells or give --allow-leaks"
         )
     return report
 

@@ -77,7 +77,7 @@ class Sample(Settings):
     cells: str
     task: str
     encoder: str
-    head: str = "linear"
+    head: Literal["linear", "mlp"] = "linear"
 
 
 class Recipe(Settings):

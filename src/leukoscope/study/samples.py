@@ -1,12 +1,13 @@
 from typing import Any
 
-from leukoscope.cells.labels import labels_of
+import numpy as np
+
 from leukoscope.common.runs import log
 from leukoscope.differential.classify import classify
 from leukoscope.differential.fit import fit
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
-from leukoscope.study.workspace import Workspace
+from leukoscope.study.workspace import Workspace, classes_of
 
 
 def classify_sample(space: Workspace, name: str) -> dict[str, Any]:
@@ -26,8 +27,7 @@ def classify_sample(space: Workspace, name: str) -> dict[str, Any]:
     cells = space.cells(sample.cells)
     out = space.out / "samples" / name
     differential = classify(cells, Encoder.load(bundle), classifier, out, overwrite=True)
-    truth = {}
-    if "label" in cells.cells.columns:
-        known = labels_of(cells)
-        truth = {label: int((known == label).sum()) for label in sorted({str(label) for label in known})}
+    task = space.recipe.tasks[sample.task]
+    known = classes_of(task, cells) if task.label in cells.cells.columns else np.array([])
+    truth = {str(label): int((known == label).sum()) for label in sorted({str(label) for label in known})}
     return {**differential, "truth": truth}

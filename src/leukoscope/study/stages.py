@@ -11,7 +11,7 @@ from leukoscope.encoders.bundle import Encoder
 from leukoscope.probes.crossval import ProbeSettings
 from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
-from leukoscope.study.encoders import chosen_by_rankme, make_encoders
+from leukoscope.study.encoders import largest_rankme, make_encoders
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
 from leukoscope.study.tasks import embed_task, supervised_baselines, task_folds
@@ -64,6 +64,11 @@ def _evaluate(
             task=name,
             seed=space.recipe.seed,
             settings=ProbeSettings.parse(task.probes, f"{space.recipe.name}: tasks.{name}.probes"),
+            choose={
+                f"{encoder} (chosen)": [f"{encoder}:{trial}" for trial in trials]
+                for encoder, trials in bundles.items()
+                if len(trials) > 1 and space.recipe.encoders[encoder].choose == "inner"
+            },
         )
     encoders = {
         f"{encoder}:{trial}" if trial else encoder: bundle
@@ -88,11 +93,13 @@ def _evaluate(
 
 
 def _sweeps(space: Workspace, bundles: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
+    """Which trial of each sweep won, by what score; ``tasks/TASK/chosen.csv`` has the choices of inner folds."""
     found = {}
     for name, trials in bundles.items():
         if len(trials) > 1:
-            best, scores = chosen_by_rankme(space, name, trials)
-            found[name] = {"score": "rankme", "chosen": best, "trials": scores}
+            best, scores = largest_rankme(space, name, trials)
+            by = space.recipe.encoders[name].choose
+            found[name] = {"score": by, "chosen": best if by == "rankme" else "by fold", "rankme": scores}
     return found
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def trials(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Expand every ``{sweep: [...]}`` in ``settings``: one settings mapping a combination, by a name that tells it apart.
+    """Expand every ``{sweep: [...]}`` in ``settings``: one mapping a combination, by a name that tells it apart.
 
     ``{"lr": {"sweep": [0.01, 0.05]}, "size": 64}`` gives ``lr=0.01`` and ``lr=0.05``; without a sweep there is one
     trial, named ``""``.

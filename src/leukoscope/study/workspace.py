@@ -54,14 +54,17 @@ class Workspace:
             InputError: when a class that the task names does not occur.
         """
         cellset = self.cells(task.cells)
-        to = {old: new for new, olds in task.merge.items() for old in olds}
-        labels = np.array([to.get(label, label) for label in labels_of(cellset, column=task.label)], dtype=object)
+        labels = classes_of(task, cellset)
         known = {label for label in labels if label is not None}
         for name in (*task.merge, *(task.classes or ())):
             if name not in known:
                 raise InputError(f"{task.cells}: no cell of class {name!r}; it has {', '.join(sorted(known))}")
-        wanted = set(task.classes or known)
-        cellset_of_task = cellset.select(np.array([label in wanted for label in labels]))
-        chosen = [label for label in labels if label in wanted]
-        table = pd.DataFrame({"cell_id": cellset_of_task.ids, "label": chosen, "source": "recipe"})
-        return cellset_of_task, Labels(table)
+        keep = np.array([label in set(task.classes or known) for label in labels])
+        cellset = cellset.select(keep)
+        return cellset, Labels(pd.DataFrame({"cell_id": cellset.ids, "label": labels[keep], "source": "recipe"}))
+
+
+def classes_of(task: Task, cellset: CellSet) -> np.ndarray:
+    """The task's class of each cell ``(N,)``, its merges applied; None where unknown."""
+    to = {old: new for new, olds in task.merge.items() for old in olds}
+    return np.array([to.get(label, label) for label in labels_of(cellset, column=task.label)], dtype=object)

@@ -1,0 +1,115 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from leukoscope.common.errors import CheckFailed, InputError
+from leukoscope.common.files import read_json
+from leukoscope.study.run import study
+
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "title": "A tiny study",
+    "sets": {
+        "cells": {
+            "simulate": {"cells": 240, "size": 32, "classes": ["LYM", "NEU", "K562"], "patients": 12},
+            "split": {"pretrain": 0.4, "evaluate": 0.6},
+        },
+        "patient": {"simulate": {"cells": 40, "size": 32, "classes": ["LYM", "NEU", "K562"], "patients": 1, "seed": 9}},
+    },
+    "encoders": {
+        "moco": {
+            "cells": ["cells.pretrain"],
+            "choose": "inner",
+            "pretrain": {
+                "size": 32,
+                "normalise": "set",
+                "method_settings": {"queue": 32, "norm_groups": 2},
+                "train": {"epochs": 1, "batch": 16, "lr": {"sweep": [0.01, 0.05]}, "monitor_cells": 32},
+            },
+        },
+        "random": {"cells": ["cells.pretrain"], "random": {"size": 32}},
+    },
+    "tasks": {
+        "kinds": {
+            "cells": "cells.evaluate",
+            "merge": {"leukocyte": ["LYM", "NEU"]},
+            "group": "none",
+            "heads": ["linear", "knn"],
+            "folds": 3,
+            "supervised": {"mlp": {"size": 32, "epochs": 1, "batch": 16}},
+        }
+    },
+    "samples": {"patient": {"cells": "patient", "task": "kinds", "encoder": "random"}},
+}
+
+
+def written(folder: Path, recipe: dict[str, Any]) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("study")
+    recipe = written(folder, RECIPE)
+    return recipe, folder / "out", study(recipe, folder / "out", jobs=1)
+
+
+def test_every_encoder_trial_and_baseline_is_scored_on_the_same_cells(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, out, results = done
+    scores = results["tasks"]["kinds"]["scores"]
+    trials = {"moco:train.lr=0.01", "moco:train.lr=0.05"}
+    assert set(scores) == {*trials, "moco (chosen)", "random", "supervised"}
+    assert results["tasks"]["kinds"]["classes"] == ["K562", "leukocyte"]
+    table = pd.read_parquet(out / "tasks/kinds/predictions.parquet")
+    cells = {name: frozenset(rows["cell_id"]) for name, rows in table.groupby(["encoder", "head"])}
+    assert len(set(cells.values())) == 1
+    assert (out / "tasks/kinds/report.html").stat().st_size > 10_000
+
+
+def test_the_sweep_says_what_won_and_by_which_score(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    sweep = done[2]["sweeps"]["moco"]
+    assert sweep["score"] == "inner"
+    assert set(sweep["rankme"]) == {"train.lr=0.01", "train.lr=0.05"}
+    chosen = pd.read_csv(done[1] / "tasks/kinds/chosen.csv")
+    assert set(chosen["name"]) == {"moco (chosen)"}
+    assert list(chosen["fold"]) == [0, 1, 2]
+
+
+def test_the_sample_is_counted_beside_its_truth(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    sample = done[2]["samples"]["patient"]
+    assert sum(sample["truth"].values()) == 40
+    assert sum(found["count"] for found in sample["classes"].values()) == 40
+    assert set(sample["truth"]) == set(sample["classes"]) == {"K562", "leukocyte"}
+
+
+def test_a_second_call_repeats_nothing_that_is_whole(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    recipe, out, results = done
+    stages = ("sets/cells.set/cellset.json", "encoders/random/encoder/encoder.json", "tasks/kinds/predictions.parquet")
+    before = [(out / name).stat().st_mtime_ns for name in stages]
+    again = study(recipe, out, jobs=1)
+    assert [(out / name).stat().st_mtime_ns for name in stages] == before
+    assert again["tasks"] == results["tasks"]
+    assert read_json(out / "results.json")["tasks"]["kinds"]["n"] == results["tasks"]["kinds"]["n"]
+
+
+def test_a_folder_of_another_recipe_is_refused(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    recipe, out, _ = done
+    with pytest.raises(InputError, match=r"another recipe \(it differs in seed\)"):
+        study(recipe, out, overrides=["seed=3"])
+
+
+def test_evaluating_pretraining_cells_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    recipe = {
+        **RECIPE,
+        "encoders": {"moco": {**RECIPE["encoders"]["moco"], "cells": ["cells.evaluate"]}},
+        "samples": {},
+    }
+    with pytest.raises(CheckFailed, match="--allow-leaks"):
+        study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
+    assert read_json(tmp_path / "out/audit.json")["spoiled"]
+    assert not (tmp_path / "out/encoders").exists()
