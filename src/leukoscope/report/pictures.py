@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from leukoscope.encoders.features import Features
 
 _MOST_MATRICES = 8
+_MOST_MAPS = 3
 _STRANGE = "holds none of the evaluated cells, or too few."
 
 
@@ -57,7 +58,7 @@ def draw(
     maps = _maps(evaluation, features or {}, folder, seed)
     if not maps:
         absent["maps"] = "No features were given." if not features else f"The features given {_STRANGE}"
-    heat = _heat(evaluation, leader, encoders or {}, features or {}, cellset)
+    heat = _heat(evaluation, encoders or {}, features or {}, cellset)
     if not heat:
         complete = encoders and features and cellset is not None
         absent["gradcam"] = f"The cells given {_STRANGE}" if complete else "Needs encoders, features and a CellSet."
@@ -83,21 +84,25 @@ def _confusion(evaluation: Evaluation, folder: Path) -> list[Picture]:
 
 def _heat(
     evaluation: Evaluation,
-    leader: Pair,
     encoders: "Mapping[str, Encoder]",
     features: "Mapping[str, Features]",
     cellset: CellSet | None,
 ) -> list[Picture]:
-    """Heat of the leading encoder, or where it is not at hand of the first that is."""
-    at_hand = [name for name in encoders if name in features]
-    if cellset is None or not at_hand:
+    """Heat of the best encoder that is at hand."""
+    name = next((name for name in _best_first(evaluation) if name in encoders and name in features), None)
+    if cellset is None or name is None:
         return []
-    name = leader[0] if leader[0] in at_hand else at_hand[0]
     folder = evaluation.path / "figures"
     drawn = draw_heat(evaluation, name, encoders[name], features[name], cellset, folder)
     return [] if drawn is None else [drawn]
 
 
 def _maps(evaluation: Evaluation, features: "Mapping[str, Features]", folder: Path, seed: int) -> list[Picture]:
-    drawn = (draw_map(evaluation, name, each, folder, seed=seed) for name, each in features.items())
+    """Maps of the best encoders; a sweep's many trials would take long and tell little."""
+    names = [name for name in _best_first(evaluation) if name in features][:_MOST_MAPS]
+    drawn = (draw_map(evaluation, name, features[name], folder, seed=seed) for name in names)
     return [picture for picture in drawn if picture is not None]
+
+
+def _best_first(evaluation: Evaluation) -> list[str]:
+    return list(dict.fromkeys(encoder for encoder, _ in evaluation.ranked()))
