@@ -38,7 +38,7 @@ class SimulateSettings(Settings):
     patients: int = Field(default=10, ge=1)
     batches: int = Field(default=2, ge=1)
     difficulty: float = Field(default=0.5, ge=0, le=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 def simulate(

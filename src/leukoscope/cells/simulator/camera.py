@@ -23,8 +23,8 @@ def exposed(light: Array, cells: Sequence[Traits], noise: Array, bit_depth: int)
     finer = light.shape[2] * FINE_UM / FIELD_UM
     blur = np.array([cell.donor.blur for cell in cells], np.float32)[:, None, None]
     gain = np.array([cell.donor.noise for cell in cells], np.float32)[:, None, None]
-    # The cell flows along x while the shutter is open.
-    blur = blur * finer
+    # The cell flows along x while the shutter is open, by a part of a pixel.
+    blur = np.minimum(blur * finer, 0.5)
     moved = (1 - blur) * light + blur * np.roll(light, 1, axis=2)
     pattern = np.stack([_columns(cell.donor.columns, light.shape[2]) for cell in cells])
     signal = np.clip(BACKGROUND * moved * pattern[:, None, :], 0, None)

@@ -28,9 +28,8 @@ class Kind:
     spread: float = 0.08
 
 
-# Diameters are those of living cells in suspension, which are smaller than on a smear; sources are textbook figures
-# (Dacie and Lewis, Practical Haematology; the suppliers' descriptions of the three cell lines). Granules, lobes and
-# indices follow the textbook descriptions in order and rough size; no image of a real cell was fitted.
+# Typical magnitudes, as haematology textbooks and the suppliers of the cell lines describe these cells; diameters are
+# those of living cells in suspension, smaller than on a smear. No image of a real cell was fitted.
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (

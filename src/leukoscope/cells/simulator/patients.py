@@ -6,8 +6,8 @@ import numpy as np
 from leukoscope.cells.simulator.kinds import KINDS
 from leukoscope.common.errors import InputError
 
-# Relative differential counts of adults in per cent, as haematology textbooks print them (for instance Dacie and
-# Lewis, Practical Haematology; laboratories differ by a few per cent).
+# Relative differential counts of adults in per cent: the reference ranges that haematology textbooks print.
+# Laboratories differ by a few per cent.
 REFERENCE_RANGES: dict[str, tuple[float, float]] = {
     "NEU": (40.0, 75.0),
     "LYM": (20.0, 45.0),

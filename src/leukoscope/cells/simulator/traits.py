@@ -8,6 +8,7 @@ MAX_LOBES = 5
 MAX_GRANULES = 160
 CHROMATIN_CLUMPS = 90
 HARMONICS = 5
+LARGEST_UM = 22.0  # what stays in the field of view off its centre
 PLACES = MAX_GRANULES + CHROMATIN_CLUMPS + MAX_LOBES + 2
 _NORMALS = 24
 
@@ -70,7 +71,7 @@ def draw_traits(kind: Kind, donor: Donor, difficulty: float, rng: np.random.Gene
 
     granules = around(kind.granules, 5, 3.0) * donor.granularity
     return Traits(
-        diameter_um=around(kind.diameter_um, 0) * donor.size,
+        diameter_um=min(around(kind.diameter_um, 0) * donor.size, LARGEST_UM),
         elongation=1.0 + (kind.elongation - 1.0) * float(np.exp(0.7 * z[1])),
         roughness=around(kind.roughness, 2, 3.0),
         nucleus_ratio=min(around(kind.nucleus_ratio, 3, 0.8), 0.92),
