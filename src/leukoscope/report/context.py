@@ -34,7 +34,7 @@ def title(evaluation: Evaluation, cellset: CellSet | None) -> str:
     """A title from the task and the name of the cells, as far as they are known."""
     cells = cellset.path.name.removesuffix(".set") if cellset is not None else evaluation.path.resolve().name
     task = evaluation.results.get("task")
-    return f"{task}: {cells}" if task else f"Evaluation: {cells}"
+    return f"{task[:1].upper()}{task[1:]}: {cells}" if task else f"Evaluation: {cells}"
 
 
 def facts(evaluation: Evaluation, cellset: CellSet | None) -> list[tuple[str, str]]:
@@ -72,7 +72,7 @@ def what_was_run(evaluation: Evaluation) -> Table:
         ("started", _time(origin.get("start"))),
         ("took", _duration(origin.get("start"), origin.get("end"))),
     ]
-    return pairs_table("run", "What was run.", [row for row in rows if row[1]])
+    return pairs_table("run", "Command, folds, seeds and times.", [row for row in rows if row[1]])
 
 
 def encoders(evaluation: Evaluation) -> Table | None:
@@ -103,9 +103,14 @@ def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, A
 def provenance(evaluation: Evaluation) -> dict[str, Any]:
     """Versions, hardware and fingerprints, and the recipe as resolved."""
     origin = evaluation.provenance
-    rows = [("code", str(origin.get("git_commit") or "not under version control"))]
-    rows += [(f"{name} (version)", str(value)) for name, value in origin.get("versions", {}).items()]
-    rows += [(name, str(value)) for name, value in origin.get("hardware", {}).items()]
+    versions = dict(origin.get("versions", {}))
+    hardware = origin.get("hardware", {})
+    rows = [
+        ("code", str(origin.get("git_commit") or "not under version control")),
+        ("Python", versions.pop("python", NO_VALUE)),
+        ("libraries", ", ".join(f"{name} {number}" for name, number in versions.items())),
+        ("machine", ", ".join(f"{name} {value}" for name, value in hardware.items())),
+    ]
     if "peak_memory_mib" in origin:
         rows.append(("peak memory", f"{origin['peak_memory_mib']:,} MiB"))
     settings = yaml.safe_dump(evaluation.recipe, sort_keys=False, allow_unicode=True) if evaluation.recipe else ""
