@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,36 +9,41 @@ _NEGLIGIBLE = 1e-7
 
 
 @dataclass(frozen=True)
-class Basis:
-    """Standardised principal axes of some cells: ``(x - mean) / std @ axes`` has variances ``variances``.
+class Bases:
+    """Standardised principal axes of F training sets: a cell's coordinates are ``axes @ (x - mean)``.
 
-    A rotation leaves the norm of coefficients, and so an L2 penalty, as it is; along principal axes the curvature of
-    a linear model's loss is close to diagonal, and a diagonal is a good preconditioner. Directions in which the cells
-    do not vary are left out: the penalty holds their coefficients at zero.
+    ``mean`` is ``(F, D)``, ``axes`` ``(F, D, D)`` one axis a row, already divided by the standard deviations of the
+    features, ``variances`` ``(F, D)`` along the axes, 0 where a training set does not vary. A rotation leaves the norm
+    of coefficients, and so an L2 penalty, as it is; along principal axes the curvature of a linear model's loss is
+    close to diagonal, and a diagonal is a good preconditioner.
     """
 
     mean: Tensor
-    std: Tensor
     axes: Tensor
     variances: Tensor
 
     @classmethod
-    def of(cls, x: Tensor) -> "Basis":
-        """The axes of cells ``x`` ``(n, D)``, of these cells alone."""
-        mean = x.mean(dim=0)
-        std = (x - mean).square().mean(dim=0).sqrt()
-        std = torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))
-        standard = (x - mean) / std
-        variances, axes = torch.linalg.eigh(standard.T @ standard / len(x))
-        keep = variances > _NEGLIGIBLE * variances[-1].clamp_min(_NEGLIGIBLE)
-        return cls(mean, std, axes[:, keep], variances[keep])
-
-    def transform(self, x: Tensor) -> Tensor:
-        """Coordinates ``(n, d + 1)`` of cells ``(n, D)`` along the axes, and a last column of ones."""
-        rotated = ((x - self.mean) / self.std) @ self.axes
-        return torch.cat([rotated, torch.ones_like(rotated[:, :1])], dim=1)
+    def of(cls, x: Tensor, training: Sequence[Tensor]) -> "Bases":
+        """The axes of each training set (rows of ``x`` ``(N, D)``), of its own cells alone."""
+        found = [_principal(x[rows]) for rows in training]
+        return cls(*(torch.stack(each) for each in zip(*found, strict=True)))
 
     def unfold(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights ``(..., D)`` and biases ``(...)`` for features as they come, of ``theta`` ``(..., d + 1)``."""
-        weight = (theta[..., :-1] @ self.axes.T) / self.std
-        return weight, theta[..., -1] - weight @ self.mean
+        """Weights ``(F, K, D)`` and biases ``(F, K)`` for features as they come, of ``theta`` ``(F, K, D + 1)``."""
+        weight = theta[..., :-1] @ self.axes
+        return weight, theta[..., -1] - (weight @ self.mean[..., None])[..., 0]
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(D,)`` of cells ``(n, D)``; 1 for a feature that does not vary."""
+    mean = x.mean(dim=0)
+    std = (x - mean).square().mean(dim=0).sqrt()
+    return mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))
+
+
+def _principal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    mean, std = moments(x)
+    standard = (x - mean) / std
+    variances, axes = torch.linalg.eigh(standard.T @ standard / len(x))
+    keep = variances > _NEGLIGIBLE * variances[-1].clamp_min(_NEGLIGIBLE)
+    return mean, axes.T / std, torch.where(keep, variances, 0.0)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from leukoscope.common.settings import Settings
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import TrainingSet
-from leukoscope.probes.selection import mean_scores, validation_scores
+from leukoscope.probes.selection import candidates, validation_scores
 from leukoscope.scores.neighbours import knn, nearest
 
 
@@ -71,5 +71,4 @@ class NearestProbe(Settings):
             _, index = nearest(data.x[fit], data.x[validation], max(self.k))
             votes = F.one_hot(data.y[fit][index], data.n_classes).float()
             scores.append([validation_scores(votes[:, :k].mean(dim=1), data.y[validation]) for k in self.k])
-        means = mean_scores(scores, [len(inner.validation) for inner in training.inner]).tolist()
-        return [{"k": k, "log_loss": loss, "accuracy": acc} for k, (loss, acc) in zip(self.k, means, strict=True)]
+        return candidates("k", self.k, scores, [len(inner.validation) for inner in training.inner])

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
-from leukoscope.probes.basis import Basis
+from leukoscope.probes.basis import Bases
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import TrainingSet
-from leukoscope.probes.selection import mean_scores, validation_scores
-from leukoscope.probes.softmax import SoftmaxRegression
+from leukoscope.probes.selection import candidates, validation_scores
+from leukoscope.probes.softmax import SoftmaxRegressions
 
 # A logit that no other can come near, for a class that the training cells lack.
 _NEVER = -1e4
+# 64 million float32 are 256 MiB, and a few such arrays are held at once.
+_LOGITS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ class LinearProbe(Settings):
     ``tolerance`` bounds the 2-norm of the gradient of the mean loss.
     """
 
-    C: tuple[float, ...] = Field(default=tuple(float(f"{c:.3g}") for c in np.logspace(-4, 4, 10)), min_length=1)
+    C: tuple[float, ...] = Field(default=tuple(float(f"{c:.3g}") for c in np.logspace(-4, 0.5, 10)), min_length=1)
     class_weight: Literal["balanced"] | None = None
     choose_by: Literal["log_loss", "accuracy"] = "log_loss"
-    tolerance: float = Field(default=1e-4, gt=0)
+    tolerance: float = Field(default=1e-3, gt=0)
     max_iterations: int = Field(default=1000, gt=0)
 
     @property
@@ -61,56 +63,96 @@ class LinearProbe(Settings):
         return False
 
     def fit(self, data: Data, jobs: Sequence[Job]) -> list[Fitted]:
-        """Fit all jobs; training sets that several of them share are solved once, for all penalties together."""
-        solved: dict[bytes, list[LinearHead]] = {}
-        fitted = []
-        for job in jobs:
-            tried = self._try(data, job.training, solved)
-            best = min(range(len(tried)), key=lambda i: self._rank(tried[i])) if tried else len(self.C) // 2
-            head = self.solve(data, job.training.rows, (self.C[best],))[0]
-            fitted.append(Fitted(head, {"C": self.C[best]}, tried))
-            if tried and len(self.C) > 2 and best in (0, len(self.C) - 1):
-                log.info("linear probe: the best C, %g, is the end of those tried", self.C[best])
-        return fitted
+        """Fit all jobs; what several of them share is solved once."""
+        tried = self._try(data, [job.training for job in jobs])
+        middle = self.C[len(self.C) // 2]
+        chosen = [min(each, key=self._rank)["C"] if each else middle for each in tried]
+        ends = (min(self.C), max(self.C))
+        if len(self.C) > 2 and any(each and c in ends for each, c in zip(tried, chosen, strict=True)):
+            log.info("linear probe: the best C is at an end of those tried, %g to %g; try more", *ends)
+        alone = self.solve(data, [job.training.rows for job in jobs], [(c,) for c in chosen])
+        return [Fitted(heads[0], {"C": c}, each) for heads, c, each in zip(alone, chosen, tried, strict=True)]
 
-    def solve(self, data: Data, rows: np.ndarray, penalties: Sequence[float]) -> list[LinearHead]:
-        """The heads of all ``penalties`` (values of C), fitted on the cells at ``rows``."""
-        index = data.rows(rows)
-        basis = Basis.of(data.x[index])
-        present, y = torch.unique(data.y[index], return_inverse=True)
-        weights = self._weights(y, len(present))
-        strengths = 1 / (torch.tensor(penalties, dtype=torch.float32, device=y.device) * weights.sum())
-        regression = SoftmaxRegression(basis.transform(data.x[index]), y, len(present), weights, strengths)
-        solution = regression.solve(tolerance=self.tolerance, max_iterations=self.max_iterations)
-        worst = float(solution.gradient_norm.max())
-        if worst > 10 * self.tolerance:
-            log.warning("linear probe: stopped at a gradient of %.1e after %d steps", worst, solution.iterations)
-        weight, bias = basis.unfold(solution.theta)
-        return [LinearHead(*_spread(w, b, present, data.n_classes)) for w, b in zip(weight, bias, strict=True)]
+    def solve(
+        self, data: Data, training: Sequence[np.ndarray], penalties: Sequence[Sequence[float]]
+    ) -> list[list[LinearHead]]:
+        """Heads on each training set (rows), at each of its ``penalties`` (values of C, as many for every set)."""
+        solved: list[list[LinearHead]] = [[] for _ in training]
+        for present, numbers in _by_classes(data, training).items():
+            for chunk in _chunks(numbers, len(present) * len(data.x)):
+                rows = [data.rows(training[i]) for i in chunk]
+                found = self._solve(data, torch.tensor(present), rows, [penalties[i] for i in chunk])
+                for number, heads in zip(chunk, found, strict=True):
+                    solved[number] = heads
+        return solved
 
-    def _try(self, data: Data, training: TrainingSet, solved: dict[bytes, list[LinearHead]]) -> list[dict[str, float]]:
-        """Log loss and accuracy in the inner folds, of every C."""
-        if len(self.C) == 1 or not training.inner:
-            return []
-        scores = []
-        for inner in training.inner:
-            key = inner.fit.tobytes()
-            if key not in solved:
-                solved[key] = self.solve(data, inner.fit, self.C)
-            index = data.rows(inner.validation)
-            x, y = data.x[index], data.y[index]
-            scores.append([validation_scores(head.probabilities(x), y) for head in solved[key]])
-        means = mean_scores(scores, [len(inner.validation) for inner in training.inner]).tolist()
-        return [{"C": c, "log_loss": loss, "accuracy": acc} for c, (loss, acc) in zip(self.C, means, strict=True)]
+    def _solve(
+        self, data: Data, present: Tensor, training: list[Tensor], penalties: list[Sequence[float]]
+    ) -> list[list[LinearHead]]:
+        """Heads of training sets that hold the same classes ``present``."""
+        present = present.to(data.y.device)
+        # Cells of other classes are in none of these training sets; they weigh nothing, whatever number they get.
+        y = torch.searchsorted(present, data.y.clamp_min(0)).clamp_max(len(present) - 1)
+        weights = torch.stack([self._weights(y, rows, len(present)) for rows in training])
+        problem = SoftmaxRegressions(data.x, y, len(present), weights, Bases.of(data.x, training))
+        # From the strongest penalty to the weakest, each solution the start of the next.
+        strengths = torch.tensor(penalties, dtype=torch.float32, device=y.device)
+        order = strengths.argsort(dim=1)
+        heads: list[list[LinearHead]] = [[LinearHead(y, y)] * strengths.shape[1] for _ in training]
+        for place in order.T:
+            c = strengths.gather(1, place[:, None])[:, 0]
+            found = problem.solve(
+                1 / (c * weights.sum(dim=1)), tolerance=self.tolerance, max_iterations=self.max_iterations
+            )
+            if float(problem.gradient_norm.max()) > 10 * self.tolerance:
+                log.warning("linear probe: a gradient of %.1e is left at C = %g", problem.gradient_norm.max(), c.max())
+            for number, (weight, bias) in enumerate(zip(*found, strict=True)):
+                heads[number][int(place[number])] = LinearHead(*_spread(weight, bias, present, data.n_classes))
+        return heads
+
+    def _try(self, data: Data, training: Sequence[TrainingSet]) -> list[list[dict[str, float]]]:
+        """Log loss and accuracy in the inner folds of each training set, of every C."""
+        if len(self.C) == 1:
+            return [[] for _ in training]
+        fits = {inner.fit.tobytes(): inner.fit for each in training for inner in each.inner}
+        heads = dict(zip(fits, self.solve(data, list(fits.values()), [self.C] * len(fits)), strict=True))
+        tried = []
+        for each in training:
+            scores = []
+            for inner in each.inner:
+                index = data.rows(inner.validation)
+                p = [head.probabilities(data.x[index]) for head in heads[inner.fit.tobytes()]]
+                scores.append([validation_scores(values, data.y[index]) for values in p])
+            tried.append(candidates("C", self.C, scores, [len(inner.validation) for inner in each.inner]))
+        return tried
 
     def _rank(self, tried: dict[str, float]) -> tuple[float, float]:
         """Less is better; of equals the stronger penalty."""
         return (tried["log_loss"] if self.choose_by == "log_loss" else -tried["accuracy"], tried["C"])
 
-    def _weights(self, y: Tensor, n_classes: int) -> Tensor:
+    def _weights(self, y: Tensor, rows: Tensor, n_classes: int) -> Tensor:
+        """Weights ``(N,)`` of the cells at ``rows``, 0 elsewhere; balanced ones sum to their number."""
+        weights = torch.zeros(len(y), device=y.device)
         if self.class_weight is None:
-            return torch.ones(len(y), device=y.device)
-        return (len(y) / (n_classes * torch.bincount(y, minlength=n_classes)))[y].float()
+            weights[rows] = 1
+        else:
+            weights[rows] = (len(rows) / (n_classes * torch.bincount(y[rows], minlength=n_classes)))[y[rows]].float()
+        return weights
+
+
+def _by_classes(data: Data, training: Sequence[np.ndarray]) -> dict[tuple[int, ...], list[int]]:
+    """Numbers of the training sets by the classes that they hold."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for number, rows in enumerate(training):
+        present = tuple(torch.unique(data.y[data.rows(rows)]).tolist())
+        found.setdefault(present, []).append(number)
+    return found
+
+
+def _chunks(numbers: list[int], entries: int) -> list[list[int]]:
+    """As many problems together as keep one array of logits, of ``entries`` a problem, within bounds."""
+    size = max(1, _LOGITS // entries)
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _spread(weight: Tensor, bias: Tensor, present: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from leukoscope.common.settings import Settings
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.mlp_training import Problem, StackedTraining
 from leukoscope.probes.nested import TrainingSet
-from leukoscope.probes.selection import mean_scores, validation_scores
+from leukoscope.probes.selection import candidates, validation_scores
 from leukoscope.probes.stacked import forward
 
 _NAMES = ("weight", "bias", "scale", "shift")
@@ -105,22 +105,14 @@ class MLPProbe(Settings):
                 keys = [(inner.fit.tobytes(), job.seed, rate) for rate in self.learning_rates]
                 p = [heads[key].probabilities(data.x[index]) for key in keys]
                 scores.append([validation_scores(each, data.y[index]) for each in p])
-            tried.append(self._table(scores, [len(inner.validation) for inner in splits]))
+            sizes = [len(inner.validation) for inner in splits]
+            tried.append(candidates("learning_rate", self.learning_rates, scores, sizes))
         return tried
 
     def _candidates(self, training: TrainingSet) -> list[tuple[np.ndarray, float]]:
         if len(self.learning_rates) == 1:
             return []
         return [(inner.fit, rate) for inner in training.inner[: self.inner_splits] for rate in self.learning_rates]
-
-    def _table(self, scores: list[list[tuple[float, float]]], sizes: list[int]) -> list[dict[str, float]]:
-        if not scores:
-            return []
-        means = mean_scores(scores, sizes).tolist()
-        return [
-            {"learning_rate": rate, "log_loss": loss, "accuracy": accuracy}
-            for rate, (loss, accuracy) in zip(self.learning_rates, means, strict=True)
-        ]
 
     def _rank(self, tried: dict[str, float]) -> tuple[float, float]:
         """Less is better; of equally accurate ones that of less log loss."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from leukoscope.common.progress import progress
 from leukoscope.probes.adamw import StackedAdamW
+from leukoscope.probes.basis import moments
 from leukoscope.probes.head import Data
 from leukoscope.probes.stacked import forward, initial
 
@@ -57,7 +58,7 @@ class StackedTraining:
 
     def _together(self, problems: Sequence[Problem], batch: int) -> list[tuple[Tensor, Tensor, tuple[Tensor, ...]]]:
         data = self.data
-        moments = [_moments(data.x[data.rows(each.rows)]) for each in problems]
+        moments = [moments(data.x[data.rows(each.rows)]) for each in problems]
         mean, std = (torch.stack(each) for each in zip(*moments, strict=True))
         sizes = (data.x.shape[1], *self.hidden, data.n_classes)
         first = [initial(sizes, each.seed) for each in problems]
@@ -93,9 +94,3 @@ def cell_order(problem: Problem, batch: int, n_steps: int) -> Tensor:
 def cosine(step: int, n_steps: int) -> float:
     """The share of the peak learning rate at ``step``: from 1 down towards 0, and 0 from ``n_steps`` on."""
     return (1 + math.cos(math.pi * step / n_steps)) / 2 if step < n_steps else 0.0
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    mean = x.mean(dim=0)
-    std = (x - mean).square().mean(dim=0).sqrt()
-    return mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))

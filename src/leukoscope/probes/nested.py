@@ -82,7 +82,7 @@ def inner_folds(rows: np.ndarray, y: np.ndarray, blocks: np.ndarray, n_inner: in
         return ()
     alone = len(np.unique(blocks[rows])) == len(rows)
     splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
-    splits = splitter.split(np.zeros(len(rows)), y[rows], blocks[rows])
+    splits = splitter.split(np.zeros(len(rows)), y[rows], None if alone else blocks[rows])
     return tuple(Inner(rows[fit], rows[validation]) for fit, validation in splits if len(fit) and len(validation))
 
 

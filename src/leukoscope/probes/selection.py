@@ -14,8 +14,18 @@ def validation_scores(probabilities: Tensor, y: Tensor) -> tuple[float, float]:
     return float(-p.log().double().mean()), float(accuracy)
 
 
-def mean_scores(scores: Sequence[Sequence[tuple[float, float]]], weights: Sequence[int]) -> Tensor:
-    """Average ``scores[split][candidate]`` over splits, by their numbers of cells: ``(candidates, 2)`` float64."""
-    values = torch.tensor(scores, dtype=torch.float64)
-    share = torch.tensor(weights, dtype=torch.float64)
-    return (values * (share / share.sum())[:, None, None]).sum(dim=0)
+def candidates(
+    name: str, values: Sequence[float], scores: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]
+) -> list[dict[str, float]]:
+    """Mean log loss and accuracy of each value of the hyper-parameter ``name``; nothing where there are no splits.
+
+    ``scores[split][value]`` are those of :func:`validation_scores`, averaged by the ``sizes`` of the splits.
+    """
+    if not scores:
+        return []
+    share = torch.tensor(sizes, dtype=torch.float64)
+    means = (torch.tensor(scores, dtype=torch.float64) * (share / share.sum())[:, None, None]).sum(dim=0)
+    return [
+        {name: value, "log_loss": loss, "accuracy": accuracy}
+        for value, (loss, accuracy) in zip(values, means.tolist(), strict=True)
+    ]

@@ -3,27 +3,22 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from leukoscope.probes.basis import Bases
 from leukoscope.probes.lbfgs import History
 from leukoscope.probes.linesearch import search
 
 
-@dataclass(frozen=True)
-class Solution:
-    """Coefficients ``theta`` ``(P, K, d + 1)``, the gradient norm ``(P,)`` they were left at, and ``iterations``."""
-
-    theta: Tensor
-    gradient_norm: Tensor
-    iterations: int
-
-
 @dataclass
 class _Open:
-    """The problems not yet solved: their numbers ``(p,)``, coefficients, and what is known at these."""
+    """The problems not yet solved: their numbers ``(p,)``, what they are, and what is known at their coefficients."""
 
     number: Tensor
-    theta: Tensor
-    scale: Tensor
+    weights: Tensor
+    mean: Tensor
+    axes: Tensor
     penalty: Tensor
+    inverse: Tensor
+    theta: Tensor
     logits: Tensor
     residual: Tensor
     value: Tensor
@@ -34,41 +29,48 @@ class _Open:
             setattr(self, each.name, getattr(self, each.name)[rows])
 
 
-class SoftmaxRegression:
-    """P multinomial logistic regressions on the same cells that differ in their L2 penalty, as one problem.
+class SoftmaxRegressions:
+    """Multinomial logistic regressions on F training sets of the same cells, solved together.
 
-    Minimises, for each penalty l, ``sum_i w_i loss_i / sum_i w_i + l / 2 |theta without intercept|^2``: the objective
-    of scikit-learn's ``LogisticRegression`` divided by ``C sum(w)``, with ``l = 1 / (C sum(w))``.
+    Minimises for each ``sum_i w_i loss_i / sum_i w_i + l / 2 |theta without intercept|^2``, the features standardised
+    by the training set: the objective of scikit-learn's ``LogisticRegression`` divided by ``C sum(w)``, with
+    ``l = 1 / (C sum(w))``. Logits and gradients of all problems are one product each with the shared cells: wide
+    enough to run at full speed, where the few columns of one problem are not.
 
     Args:
-        x: ``(n, d + 1)`` cells along uncorrelated axes, the last column ones for the intercept.
-        y: classes ``(n,)`` int64; every one of the K occurs.
-        weights: ``(n,)`` of the cells.
-        penalties: l ``(P,)``.
+        x: ``(N, D)`` features of all cells, as they come.
+        y: classes ``(N,)`` int64; every training set has cells of all K.
+        weights: ``(F, N)``, 0 for cells outside the training set.
+        bases: of the training sets.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, n_classes: int, weights: Tensor, penalties: Tensor) -> None:
-        self._x, self._y = x, y
-        self._weights = weights / weights.sum()
-        shares = torch.zeros(n_classes, device=x.device).index_add_(0, y, self._weights)
-        self._penalty = penalties[:, None, None] * torch.ones(x.shape[1], device=x.device)
-        self._penalty[..., -1] = 0
-        # The curvature where every cell is given the classes' shares, along each axis: what Böhning's bound (1992,
-        # Ann. Inst. Stat. Math. 44:197-200) is for equal shares, up to a factor.
-        spread = (shares * (1 - shares))[None, :, None]
-        self._scale = (spread * (self._weights @ x.square()) + self._penalty).rsqrt()
-        self._start = torch.zeros(len(penalties), n_classes, x.shape[1], device=x.device)
-        self._start[..., -1] = shares.log() - shares.log().mean()
+    def __init__(self, x: Tensor, y: Tensor, n_classes: int, weights: Tensor, bases: Bases) -> None:
+        # A common shift near all means keeps float32 from cancelling; it is undone in the bases' means.
+        shift = bases.mean[0]
+        self._x, self._y = x - shift, y
+        self._mean, self._bases = bases.mean - shift, bases
+        self._weights = weights / weights.sum(dim=1, keepdim=True)
+        truth = torch.nn.functional.one_hot(y, n_classes).float()
+        self._shares = self._weights @ truth
+        self._zero = torch.zeros(len(weights), n_classes, x.shape[1] + 1, device=x.device)
+        self._zero[..., -1] = self._shares.log() - self._shares.log().mean(dim=1, keepdim=True)
+        # Solutions so far, with the logarithms of their penalties: what the next one starts from.
+        self._path: list[tuple[Tensor, Tensor]] = []
+        self._history = History(len(weights), 12)
+        self.iterations = 0
+        self.gradient_norm = torch.full((len(weights),), torch.inf)
 
-    def solve(self, *, tolerance: float = 1e-4, max_iterations: int = 1000, memory: int = 10) -> Solution:
-        """Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``; a solved problem leaves the batch.
+    def solve(self, penalties: Tensor, *, tolerance: float, max_iterations: int) -> tuple[Tensor, Tensor]:
+        """Weights ``(F, K, D)`` and biases ``(F, K)`` for features as they come, at penalties l ``(F,)``.
 
-        A logit is linear in the coefficients, so a trial step costs no product with the cells: an iteration is two
-        products, one for the direction's logits and one for the gradient, however many trials it takes.
+        Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``; a solved problem leaves the batch. It
+        starts from the last two solutions, carried on in the logarithm of the penalty, and with what was learned of
+        the curvature: call it from the strongest penalty to the weakest. A logit is linear in the coefficients, so a
+        trial step costs no product with the cells: an iteration is two products, one for the direction's logits and
+        one for the gradient, however many trials it takes.
         """
-        now = self._begin()
+        now = self._begin(penalties)
         theta, norms = now.theta.clone(), now.value.clone()
-        history = History(memory)
         moved = torch.ones_like(now.value, dtype=torch.bool)
         for iteration in range(max_iterations + 1):
             norm = now.gradient.flatten(1).norm(dim=1)
@@ -78,59 +80,93 @@ class SoftmaxRegression:
                 break
             if len(open_) < len(now.number):
                 now.keep(open_)
-                history.keep(open_)
-            moved = self._advance(now, history)
-        return Solution(theta, norms, iteration)
+            moved = self._advance(now)
+            self.iterations += 1
+        self._path = [*self._path[-1:], (penalties.log(), theta)]
+        self.gradient_norm = norms
+        return self._bases.unfold(theta)
 
-    def _begin(self) -> _Open:
-        numbers = torch.arange(len(self._start), device=self._x.device)
-        logits = self._logits(self._start)
-        residual = torch.empty_like(logits)
-        value = self._loss(logits, residual, numbers) + _half_square(self._penalty, self._start)
-        gradient = self._gradient(residual) + self._penalty * self._start
-        scale = self._scale.expand_as(self._start)
-        return _Open(numbers, self._start, scale, self._penalty, logits, residual, value, gradient)
+    def _start(self, level: Tensor) -> Tensor:
+        if len(self._path) < 2:
+            return self._path[-1][1] if self._path else self._zero
+        (level_a, theta_a), (level_b, theta_b) = self._path
+        reach = torch.where(level_a > level_b, (level_b - level) / (level_a - level_b).clamp_min(1e-6), 0.0)
+        return theta_b + reach.clamp(0, 1)[:, None, None] * (theta_b - theta_a)
 
-    def _advance(self, now: _Open, history: History) -> Tensor:
+    def _begin(self, penalties: Tensor) -> _Open:
+        theta, weights = self._start(penalties.log()), self._weights
+        penalty = penalties[:, None, None].repeat(1, 1, theta.shape[2])
+        penalty[..., -1] = 0
+        number = torch.arange(len(theta), device=theta.device)
+        now = _Open(number, weights, self._mean, self._bases.axes, penalty, penalty, theta, *[theta] * 4)
+        now.logits = self._logits(now, theta)
+        now.residual = torch.empty_like(now.logits)
+        value, spread = self._loss(now, now.logits, number, with_spread=True)
+        now.value = value + _half_square(penalty, theta)
+        now.gradient = self._gradient(now) + penalty * theta
+        # The curvature along each axis if every cell had the mean p (1 - p) of the class: Böhning's bound (1992, Ann.
+        # Inst. Stat. Math. 44:197-200) with the p at hand in place of the worst.
+        variances = torch.cat([self._bases.variances, torch.ones_like(penalties)[:, None]], dim=1)[:, None]
+        now.inverse = torch.where(variances > 0, 1 / (spread[..., None] * variances + penalty), 0.0)
+        return now
+
+    def _advance(self, now: _Open) -> Tensor:
         """One step of every open problem; says which of them moved ``(p,)``."""
-        direction = history.direction((now.gradient * now.scale).flatten(1)).view_as(now.theta) * now.scale
-        change = self._logits(direction)
+        flat = self._history.direction(now.number, now.gradient.flatten(1), now.inverse.flatten(1))
+        direction = flat.view_as(now.theta)
+        change = self._logits(now, direction)
         linear = (now.penalty * now.theta * direction).flatten(1).sum(dim=1)
         square = (now.penalty * direction.square()).flatten(1).sum(dim=1)
         norm = _half_square(now.penalty, now.theta)
 
         def evaluate(rows: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-            logits = torch.addcmul(now.logits[rows], step[:, None, None], change[rows])
-            loss = self._loss(logits, now.residual, rows)
-            slope = (now.residual[rows] * change[rows]).flatten(1).sum(dim=1)
+            every = len(rows) == len(now.number)
+            moves = change if every else change[rows]
+            logits = torch.addcmul(now.logits if every else now.logits[rows], step[:, None, None], moves)
+            loss, _ = self._loss(now, logits, rows)
+            residual = now.residual if every else now.residual[rows]
+            slope = torch.linalg.vecdot(residual.flatten(1), moves.flatten(1))
             value = loss + norm[rows] + step * linear[rows] + step.square() / 2 * square[rows]
             now.value[rows] = value
             return value, slope + linear[rows] + step * square[rows]
 
         slope = (now.gradient * direction).flatten(1).sum(dim=1)
         step = search(evaluate, now.value.clone(), slope)[:, None, None]
-        gradient = self._gradient(now.residual) + now.penalty * (now.theta + step * direction)
-        history.update((step * direction / now.scale).flatten(1), ((gradient - now.gradient) * now.scale).flatten(1))
+        gradient = self._gradient(now) + now.penalty * (now.theta + step * direction)
+        self._history.update(now.number, (step * direction).flatten(1), (gradient - now.gradient).flatten(1))
         now.theta = now.theta + step * direction
         now.logits.addcmul_(step, change)
         now.gradient = gradient
         return step[:, 0, 0] > 0
 
-    def _loss(self, logits: Tensor, residual: Tensor, rows: Tensor) -> Tensor:
-        """The weighted mean losses ``(p,)`` at ``logits`` ``(p, K, n)``; writes their derivatives to ``residual``."""
+    def _loss(self, now: _Open, logits: Tensor, rows: Tensor, *, with_spread: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean losses ``(p,)`` and, if asked, mean p (1 - p) ``(p, K)``; writes the losses' slopes to the residual."""
+        weights = now.weights[rows]
         log_p = torch.log_softmax(logits, dim=1)
         truth = self._y.expand(len(rows), 1, -1)
-        loss = -(log_p.gather(1, truth)[:, 0].double() @ self._weights.double()).float()
+        picked = log_p.gather(1, truth)
+        loss = -torch.linalg.vecdot(picked[:, 0].double(), weights.double()).float()
         p = log_p.exp_()
-        p.scatter_add_(1, truth, torch.full_like(p[:, :1], -1.0))
-        residual[rows] = p.mul_(self._weights)
-        return loss
+        spread = torch.einsum("pkn,pn->pk", p * (1 - p), weights) if with_spread else loss
+        p.scatter_add_(1, truth, torch.full_like(picked, -1.0))
+        residual = p.mul_(weights[:, None])
+        if len(rows) == len(now.number):
+            now.residual = residual
+        else:
+            now.residual[rows] = residual
+        return loss, spread
 
-    def _logits(self, theta: Tensor) -> Tensor:
-        return (theta.flatten(0, 1) @ self._x.T).view(*theta.shape[:2], -1)
+    def _logits(self, now: _Open, theta: Tensor) -> Tensor:
+        """Logits ``(p, K, N)`` of coefficients ``(p, K, D + 1)`` along each problem's axes."""
+        weight = torch.bmm(theta[..., :-1], now.axes)
+        bias = theta[..., -1:] - weight @ now.mean[..., None]
+        return torch.addmm(bias.view(-1, 1), weight.flatten(0, 1), self._x.T).view(*theta.shape[:2], -1)
 
-    def _gradient(self, residual: Tensor) -> Tensor:
-        return (residual.flatten(0, 1) @ self._x).view(*residual.shape[:2], -1)
+    def _gradient(self, now: _Open) -> Tensor:
+        """The gradient ``(p, K, D + 1)`` of the mean losses along each problem's axes."""
+        total = now.residual.sum(dim=2, keepdim=True)
+        plain = (now.residual.flatten(0, 1) @ self._x).view(*total.shape[:2], -1)
+        return torch.cat([torch.bmm(plain - total * now.mean[:, None], now.axes.transpose(1, 2)), total], dim=2)
 
 
 def _half_square(penalty: Tensor, theta: Tensor) -> Tensor:
