@@ -56,9 +56,13 @@ def evaluated_cells(
         log.info("%d of %d cells take no part: no label, or not in the folds", int((~keep).sum()), len(keep))
     kept = {name: each.select(keep) for name, each in aligned.items()}
     if group is not None:
-        names = cells.set_index("cell_id")[group]
-        folds = folds.assign(group=folds["cell_id"].map(names).astype("string"))
+        folds = with_group(folds, cells, group)
     return Evaluated(kept, labels[keep], folds, group)
+
+
+def with_group(folds: pd.DataFrame, cells: pd.DataFrame, group: str) -> pd.DataFrame:
+    """The folds with a column ``group``: the patient or slide of each cell, for inner splits and the bootstrap."""
+    return folds.assign(group=folds["cell_id"].map(cells.set_index("cell_id")[group]).astype("string"))
 
 
 def align(features: Mapping[str, Features]) -> dict[str, Features]:

@@ -11,7 +11,7 @@ from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
-from leukoscope.probes.evaluated import resolve_group
+from leukoscope.probes.evaluated import resolve_group, with_group
 from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
 from leukoscope.scores import predictions
 from leukoscope.study.workspace import Workspace
@@ -37,14 +37,10 @@ def embed_task(
 def task_folds(space: Workspace, name: str, cellset: CellSet, labels: Labels) -> pd.DataFrame:
     """The folds of a task, made once and shared by every encoder, head and baseline; grouped as in ``evaluate``."""
     task = space.recipe.tasks[name]
-    return make_folds(
-        cellset.cells,
-        labels.of(cellset.ids),
-        n_folds=task.folds,
-        repeats=task.repeats,
-        group=resolve_group(cellset.cells, task.group),
-        seed=space.recipe.seed,
-    )
+    cells, known = cellset.cells, labels.of(cellset.ids)
+    group = resolve_group(cells, task.group)
+    folds = make_folds(cells, known, n_folds=task.folds, repeats=task.repeats, group=group, seed=space.recipe.seed)
+    return folds if group is None else with_group(folds, cells, group)
 
 
 def supervised_baselines(
