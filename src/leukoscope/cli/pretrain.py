@@ -32,6 +32,7 @@ def pretrain(
     from leukoscope.cells.cellset import CellSet
     from leukoscope.common.files import read_json
     from leukoscope.common.settings import read_yaml, with_overrides
+    from leukoscope.methods.gather import rank
     from leukoscope.methods.pretrain import PretrainSettings
     from leukoscope.methods.pretrain import pretrain as run
 
@@ -56,6 +57,8 @@ def pretrain(
     if only is not None:
         opened = [cellset.where(only) for cellset in opened]
     encoder = run(opened, out, settings=settings, overwrite=overwrite)
+    if rank() > 0:
+        return
     final = read_json(out / "results.json")["final"]
     say(f"{encoder}: {', '.join(f'{key} {value:.4g}' for key, value in final.items())}")
     say_json(json, {"encoder": str(encoder), **final})

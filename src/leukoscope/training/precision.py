@@ -1,5 +1,8 @@
+import inspect
+
 import torch
 from lightning.fabric import Fabric
+from torch.nn.parallel import DistributedDataParallel
 
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.device import pick_device, pick_dtype
@@ -24,7 +27,6 @@ def create_fabric(settings: TrainSettings) -> Fabric:
         accelerator=device.type,
         devices=[device.index] if device.index is not None else settings.devices,
         num_nodes=settings.nodes,
-        # Buffers (queues, running statistics) are kept right by the methods; sending them each step costs megabytes.
         strategy=_ddp() if several else "auto",
         precision=_PRECISION[pick_dtype(device, settings.precision)],
     )
@@ -33,4 +35,8 @@ def create_fabric(settings: TrainSettings) -> Fabric:
 def _ddp() -> object:
     from lightning.fabric.strategies import DDPStrategy
 
-    return DDPStrategy(broadcast_buffers=False)
+    # Queues are kept equal by the methods, running statistics are each process's own: sending buffers at every step
+    # would cost megabytes. torch renamed the option.
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DDPStrategy(**{option: False})
