@@ -29,9 +29,8 @@ class Flat(nn.Module):
 
 
 def moco(backbone: nn.Module | None = None, cells: int = 1000, **settings: object) -> MoCo:
-    return MoCo(
-        backbone or Flat(), MoCoSettings(**{"queue": 16, "dim": 6, "norm_groups": 1, **settings}), cells=cells, seed=0
-    )
+    chosen = MoCoSettings(**{"queue": 16, "dim": 6, "norm_groups": 1, **settings})
+    return MoCo(backbone or Flat(), chosen, cells=cells, seed=0)
 
 
 def official_loss(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:

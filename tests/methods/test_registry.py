@@ -10,5 +10,5 @@ def test_every_method_has_defaults(name: str) -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(InputError, match="method 'mocco': unknown; choose one of .*moco"):
+    with pytest.raises(InputError, match=r"method 'mocco': unknown; choose one of .*moco"):
         entry("mocco")
