@@ -136,8 +136,22 @@ def _set_table(evaluation: Evaluation, cellset: CellSet | None) -> Table:
             ("pixel size", f"{info.pixel_size_um} µm" if info.pixel_size_um else "not given"),
             ("intensity rule", info.intensity.rule.replace("_", " ")),
         ]
-    rows += [(f"fingerprint: {k}", str(v)) for k, v in evaluation.provenance.get("fingerprints", {}).items()]
+    rows += _fingerprints(evaluation)
     return pairs_table("set", "Where the cells come from.", rows or [("set", "not recorded")])
+
+
+def _fingerprints(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Fingerprints of the evaluated pixels and their table: once, where all features were made of the same."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, value in evaluation.provenance.get("fingerprints", {}).items():
+        encoder, _, kind = name.rpartition(".")
+        if kind != "encoder":
+            found.setdefault((kind, value), []).append(encoder)
+    kinds = [kind for kind, _ in found]
+    return [
+        (f"fingerprint of {kind}" if kinds.count(kind) == 1 else f"fingerprint of {kind} ({', '.join(names)})", value)
+        for (kind, value), names in found.items()
+    ]
 
 
 def _audit_table(audit: Mapping[str, Any] | None) -> Table | None:
