@@ -58,8 +58,8 @@ class StackedTraining:
 
     def _together(self, problems: Sequence[Problem], batch: int) -> list[tuple[Tensor, Tensor, tuple[Tensor, ...]]]:
         data = self.data
-        moments = [moments(data.x[data.rows(each.rows)]) for each in problems]
-        mean, std = (torch.stack(each) for each in zip(*moments, strict=True))
+        scales = [moments(data.x[data.rows(each.rows)]) for each in problems]
+        mean, std = (torch.stack(each) for each in zip(*scales, strict=True))
         sizes = (data.x.shape[1], *self.hidden, data.n_classes)
         first = [initial(sizes, each.seed) for each in problems]
         parameters = [torch.stack(each).to(data.x.device).requires_grad_() for each in zip(*first, strict=True)]
