@@ -10,7 +10,7 @@ from leukoscope.common.runs import log
 from leukoscope.report import context, pictures, tables
 from leukoscope.report.comparisons import significance_table
 from leukoscope.report.distrust import doubts
-from leukoscope.report.evaluation import Evaluation
+from leukoscope.report.evaluation import Evaluation, Pair
 from leukoscope.report.summary import summary
 
 SECTIONS = (
@@ -70,34 +70,38 @@ def write_report(
     drawn = pictures.draw(
         evaluation, leader, cellset=cellset, features=features, encoders=encoders, history=history, seed=seed
     )
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title or context.title(evaluation, cellset),
-            facts=context.facts(evaluation, cellset),
-            summary=summary(evaluation),
-            what_was_run=context.what_was_run(evaluation),
-            encoders=context.encoders(evaluation),
-            cells=context.cells(evaluation, cellset, audit),
-            metrics=tables.metric_table(evaluation),
-            every_metric=tables.every_metric_table(evaluation),
-            per_class=tables.per_class_table(evaluation, list(evaluation.leaders())),
-            significance=significance_table(evaluation, leader),
-            pictures=drawn,
-            leader=leader,
-            doubts=doubts(evaluation, leader, audit=audit),
-            provenance=context.provenance(evaluation),
-            glossary=context.GLOSSARY,
-            research_use=context.RESEARCH_USE,
-            sections=SECTIONS,
-        )
-    )
+    words = _words(evaluation, leader, cellset, audit)
+    words["title"] = title or words["title"]
+    page = _environment().get_template("page.html.j2").render(**words, pictures=drawn)
     path = run / "report.html"
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
     log.info("report: %s (%.1f MB)", path, len(page.encode()) / 1e6)
     return path
+
+
+def _words(
+    evaluation: Evaluation, leader: Pair, cellset: CellSet | None, audit: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that the templates ask for, less the pictures."""
+    return {
+        "title": context.title(evaluation, cellset),
+        "facts": context.facts(evaluation, cellset),
+        "summary": summary(evaluation),
+        "sections": SECTIONS,
+        "what_was_run": context.what_was_run(evaluation),
+        "encoders": context.encoders(evaluation),
+        "cells": context.cells(evaluation, cellset, audit),
+        "metrics": tables.metric_table(evaluation),
+        "every_metric": tables.every_metric_table(evaluation),
+        "per_class": tables.per_class_table(evaluation, list(evaluation.leaders())),
+        "significance": significance_table(evaluation, leader),
+        "leader": leader,
+        "doubts": doubts(evaluation, leader, audit=audit),
+        "provenance": context.provenance(evaluation),
+        "glossary": context.GLOSSARY,
+        "research_use": context.RESEARCH_USE,
+    }
 
 
 def _environment() -> Environment:
