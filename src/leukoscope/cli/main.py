@@ -5,9 +5,11 @@ import sys
 import typer
 
 from leukoscope.cli.audit import audit
+from leukoscope.cli.classify import classify
 from leukoscope.cli.demo import demo
 from leukoscope.cli.embed import embed
 from leukoscope.cli.evaluate import evaluate
+from leukoscope.cli.fit import fit
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
 from leukoscope.cli.simulate import simulate
@@ -33,9 +35,11 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+app.command("classify")(classify)
 app.command("demo")(demo)
 app.command("embed")(embed)
 app.command("evaluate")(evaluate)
+app.command("fit")(fit)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)

@@ -1,0 +1,114 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import model_validator
+from safetensors.torch import save_file
+from torch import Tensor
+
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import read_json, whole_folder, write_json
+from leukoscope.common.settings import Settings
+from leukoscope.differential.calibration import apply_temperature
+from leukoscope.encoders.weights import read_weights
+from leukoscope.probes.head import Head
+from leukoscope.probes.linear import LinearHead
+from leukoscope.probes.mlp import MLPHead
+
+FORMAT_VERSION = 1
+HeadName = Literal["linear", "mlp"]
+_HEADS: dict[str, Callable[[Mapping[str, Tensor]], Head]] = {
+    "linear": LinearHead.from_state,
+    "mlp": MLPHead.from_state,
+}
+
+
+class ClassifierInfo(Settings):
+    """What ``classifier.json`` holds: whose features the head takes, and what is known of its errors.
+
+    ``encoder_fingerprint`` to ``pixel_size_um`` say which cells, through which encoder, it may classify; ``flips``
+    how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
+    ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
+    training cells.
+    """
+
+    format_version: int = FORMAT_VERSION
+    classes: tuple[str, ...]
+    head: HeadName
+    chosen: dict[str, float]
+    encoder_fingerprint: str
+    timm_name: str
+    feature_dim: int
+    channels: tuple[str, ...]
+    bit_depth: int
+    pixel_size_um: float | None = None
+    flips: bool = False
+    pixels_fingerprint: str
+    temperature: float
+    prevalence: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    cross_validated: dict[str, float]
+    folds: int
+    group: str | None = None
+    seed: int
+
+    @model_validator(mode="after")
+    def _one_entry_a_class(self) -> "ClassifierInfo":
+        count = len(self.classes)
+        if {len(self.prevalence), len(self.confusion), *map(len, self.confusion)} != {count}:
+            raise ValueError(f"prevalence and confusion need one entry for each of the {count} classes")
+        return self
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A head that travels with its calibration and confusions: ``classifier.safetensors`` + ``classifier.json``."""
+
+    head: Head
+    info: ClassifierInfo
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Classifier":
+        """Load the bundle folder ``path``.
+
+        Raises:
+            InputError: when ``path`` is no bundle, of another format version, or its weights do not fit.
+        """
+        path = Path(path)
+        where = path / "classifier.json"
+        if not where.is_file():
+            raise InputError(
+                f"{path}: not a classifier bundle (no classifier.json); make one with 'leukoscope fit FEATURES {path}'"
+            )
+        data = read_json(where)
+        if data.get("format_version") != FORMAT_VERSION:
+            raise InputError(f"{where}: format {data.get('format_version')}, this version reads {FORMAT_VERSION}")
+        info = ClassifierInfo.parse(data, where=str(where))
+        weights = path / "classifier.safetensors"
+        try:
+            head = _HEADS[info.head](read_weights(weights))
+            shape = tuple(head.probabilities(torch.zeros(1, info.feature_dim)).shape)
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{weights}: does not hold the {info.head} head of classifier.json ({error})") from None
+        if shape != (1, len(info.classes)):
+            raise InputError(f"{weights}: a head of {shape[1]} classes, classifier.json names {len(info.classes)}")
+        return cls(head, info)
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the bundle folder ``path``, whole or not at all.
+
+        Raises:
+            InputError: when ``path`` exists already and ``overwrite`` is false.
+        """
+        with whole_folder(path, overwrite=overwrite) as folder:
+            save_file(self.head.state(), folder / "classifier.safetensors")
+            write_json(folder / "classifier.json", self.info.model_dump(mode="json"))
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Calibrated class probabilities ``(n, K)`` float64 of features ``(n, D)``."""
+        with torch.inference_mode():
+            p = self.head.probabilities(torch.from_numpy(np.ascontiguousarray(x, np.float32)))
+        return apply_temperature(p.cpu().numpy(), self.info.temperature)

@@ -1,0 +1,102 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import refuse_existing, write_json
+from leukoscope.common.runs import log, run_folder
+from leukoscope.differential.classifier import Classifier
+from leukoscope.differential.counts import count
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.embed import embed
+
+# Beyond this a cell of one class has the size of another.
+_PIXEL_SIZE_TOLERANCE = 0.10
+
+
+def classify(
+    cellset: CellSet,
+    encoder: Encoder,
+    classifier: Classifier | Path,
+    out: Path,
+    *,
+    batch: int = 256,
+    device: str = "auto",
+    precision: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Classify every cell of a sample and count: the run folder ``out`` with ``cells.csv`` and ``differential.json``.
+
+    ``cells.csv`` holds ``cell_id``, ``predicted``, the calibrated probability ``p_<class>`` of each class, and
+    ``doubt``: the calibrated probability that the prediction is wrong.
+
+    Args:
+        cellset: the sample.
+        encoder: the encoder that the classifier was fitted on.
+        classifier: a bundle, or its folder.
+        out: the run folder.
+        batch: cells a step; does not change the result.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
+        overwrite: replace what ``out`` holds.
+
+    Returns:
+        What ``differential.json`` holds; see :func:`~leukoscope.differential.counts.count`.
+
+    Raises:
+        InputError: when the classifier was fitted on another encoder, other channels, bit depth or pixel size.
+    """
+    classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
+    refuse_existing(out, overwrite=overwrite)
+    info = classifier.info
+    _refuse_misfit(cellset, encoder, classifier)
+    settings = {"cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision}
+    with run_folder(out, verb="classify", settings=settings, seed=0, overwrite=overwrite) as run:
+        features = embed(cellset, encoder, batch=batch, device=device, precision=precision, flips=info.flips)
+        probabilities = classifier.probabilities(features.x)
+        _table(cellset.ids, probabilities, info.classes).to_csv(run.path / "cells.csv", index=False)
+        differential = count(probabilities.argmax(1), info.classes, np.array(info.confusion))
+        write_json(run.path / "differential.json", differential)
+        run.fingerprint("pixels", cellset.pixels_fingerprint)
+        run.fingerprint("encoder", info.encoder_fingerprint)
+        run.fingerprint("classifier_trained_on", info.pixels_fingerprint)
+        run.finish(differential)
+    log.info("differential %s: %d cells", out, len(cellset))
+    return differential
+
+
+def _refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) -> None:
+    info, cells = classifier.info, cellset.info
+    if len(cellset) == 0:
+        raise InputError(f"{cellset.path}: holds no cells to count")
+    found = encoder.fingerprint
+    if found != info.encoder_fingerprint:
+        raise InputError(
+            f"the classifier was fitted on features of another encoder ({info.timm_name}, "
+            f"{info.encoder_fingerprint[:12]}) than this one ({encoder.info.timm_name}, {found[:12]}); fit it anew"
+        )
+    if len(cells.channels) != len(info.channels):
+        raise InputError(
+            f"{cellset.path}: has channels {', '.join(cells.channels)}, the classifier learned from "
+            f"{', '.join(info.channels)}; pack the same channels"
+        )
+    if cells.bit_depth != info.bit_depth:
+        raise InputError(
+            f"{cellset.path}: has {cells.bit_depth} bits, the classifier learned from {info.bit_depth}; is it of "
+            "another camera? then fit a classifier for it, or pack with the bit depth of the camera"
+        )
+    ours, theirs = cells.pixel_size_um, info.pixel_size_um
+    if ours is not None and theirs is not None and abs(ours / theirs - 1) > _PIXEL_SIZE_TOLERANCE:
+        raise InputError(
+            f"{cellset.path}: has {ours:g} um a pixel, the classifier learned from {theirs:g}; pack at that pixel size"
+        )
+
+
+def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
+    table = pd.DataFrame({"cell_id": ids, "predicted": np.array(classes, dtype=object)[probabilities.argmax(1)]})
+    for k, name in enumerate(classes):
+        table[f"p_{name}"] = probabilities[:, k].round(6)
+    return table.assign(doubt=(1 - probabilities.max(1)).round(6))

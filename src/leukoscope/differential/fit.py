@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from leukoscope.cells.folds import make_folds
+from leukoscope.cells.labels import Labels
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import refuse_existing
+from leukoscope.common.runs import log
+from leukoscope.differential.calibration import apply_temperature, fit_temperature
+from leukoscope.differential.classifier import Classifier, ClassifierInfo, HeadName
+from leukoscope.encoders.device import pick_device
+from leukoscope.encoders.features import Features
+from leukoscope.probes.crossval import ProbeSettings, cross_validate
+from leukoscope.probes.head import Data, Fitted, Job
+from leukoscope.probes.nested import Inner, TrainingSet
+from leukoscope.probes.registry import head_of
+from leukoscope.scores.confusion import matrix
+from leukoscope.scores.metrics import measure
+from leukoscope.scores.predictions import classes_of, probabilities_of, truth_of
+
+_REPORTED = ("accuracy", "balanced_accuracy", "log_loss", "ece")
+
+
+def fit(
+    features: Features,
+    out: Path,
+    *,
+    head: HeadName = "linear",
+    label: str = "label",
+    overlay: Labels | None = None,
+    group: str | None = None,
+    n_folds: int = 5,
+    seed: int = 0,
+    settings: ProbeSettings | None = None,
+    overwrite: bool = False,
+) -> Classifier:
+    """Fit a classifier on all labelled cells and write it as the bundle ``out``.
+
+    Cross-validation comes first: cells that a head has not seen give its confusions and its temperature. Then one head
+    is fitted on all labelled cells, its hyper-parameters chosen by the same folds.
+
+    Args:
+        features: of labelled and perhaps unlabelled cells; the latter take no part.
+        out: the bundle folder.
+        head: ``linear`` or ``mlp``.
+        label: the column that holds the class.
+        overlay: labels laid over the table, instead of the column.
+        group: cells that share this column (patient, slide) stay in one fold.
+        n_folds: folds of the cross-validation.
+        seed: of folds and head.
+        settings: of the head and where it runs.
+        overwrite: replace what ``out`` holds.
+
+    Raises:
+        InputError: when labels are missing, too few for the folds, or the features do not say where they are from.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    source = _source(features)
+    labels = _labels(features, label, overlay)
+    settings = settings or ProbeSettings()
+    folds = make_folds(features.cells, labels, n_folds=n_folds, group=group, seed=seed)
+    unseen = cross_validate(features, labels, folds, heads=(head,), seeds=(seed,), settings=settings).predictions
+    classes = classes_of(unseen)
+    fitted = _fit_all(features, labels, classes, folds, head, seed, settings)
+    truth, probabilities = truth_of(unseen), probabilities_of(unseen)
+    temperature = fit_temperature(probabilities, truth)
+    info = ClassifierInfo(
+        classes=tuple(classes),
+        head=head,
+        chosen={key: float(value) for key, value in fitted.chosen.items()},
+        feature_dim=features.x.shape[1],
+        **source,
+        temperature=temperature,
+        prevalence=tuple((np.bincount(truth, minlength=len(classes)) / len(truth)).tolist()),
+        confusion=tuple(map(tuple, matrix(truth, probabilities.argmax(1), len(classes)).tolist())),
+        cross_validated=_scores(truth, probabilities, temperature),
+        folds=n_folds,
+        group=group,
+        seed=seed,
+    )
+    classifier = Classifier(fitted.head, info)
+    classifier.save(out, overwrite=overwrite)
+    log.info("classifier %s: %d cells, temperature %.2f, %s", out, len(truth), temperature, info.cross_validated)
+    return classifier
+
+
+def _source(features: Features) -> dict[str, Any]:
+    """What the features say of the cells and the encoder they come from."""
+    needed = ("encoder_fingerprint", "timm_name", "channels", "bit_depth", "pixels_fingerprint")
+    missing = [key for key in needed if key not in features.uns]
+    if missing:
+        raise InputError(f"features: uns lacks {', '.join(missing)}; embed the cells anew with 'leukoscope embed'")
+    uns = features.uns
+    return {
+        "encoder_fingerprint": str(uns["encoder_fingerprint"]),
+        "timm_name": str(uns["timm_name"]),
+        "channels": tuple(str(name) for name in uns["channels"]),
+        "bit_depth": int(uns["bit_depth"]),
+        "pixel_size_um": float(uns["pixel_size_um"]) if "pixel_size_um" in uns else None,
+        "flips": bool(uns.get("flips", False)),
+        "pixels_fingerprint": str(uns["pixels_fingerprint"]),
+    }
+
+
+def _labels(features: Features, column: str, overlay: Labels | None) -> np.ndarray:
+    if overlay is not None:
+        labels = overlay.of(features.ids)
+        if all(value is None for value in labels):
+            raise InputError("labels: the file names none of these cells; is it of another CellSet?")
+        return labels
+    if column not in features.cells:
+        raise InputError(f"features: no column {column!r} in their table; it has {', '.join(features.cells.columns)}")
+    return np.array([None if pd.isna(value) else str(value) for value in features.cells[column]], dtype=object)
+
+
+def _fit_all(
+    features: Features,
+    labels: np.ndarray,
+    classes: list[str],
+    folds: pd.DataFrame,
+    head: str,
+    seed: int,
+    settings: ProbeSettings,
+) -> Fitted:
+    """One head on every labelled cell; the folds serve as its inner splits."""
+    y = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
+    row_of = pd.Series(np.arange(len(features)), index=features.ids)
+    inner = []
+    for _, table in folds.groupby("fold", sort=True):
+        rows = {role: np.sort(row_of[part["cell_id"]].to_numpy()) for role, part in table.groupby("role")}
+        inner.append(Inner(rows["train"], rows["test"]))
+    device = pick_device(settings.device)
+    data = Data(torch.from_numpy(features.x).to(device), torch.from_numpy(y).to(device), len(classes))
+    training = TrainingSet(np.flatnonzero(y >= 0), tuple(inner))
+    return head_of(head, settings.heads.get(head, {})).fit(data, [Job(training, seed)])[0]
+
+
+def _scores(truth: np.ndarray, probabilities: np.ndarray, temperature: float) -> dict[str, float]:
+    ones: np.ndarray = np.ones((len(truth), 1))
+    before = measure(truth, probabilities, ones).overall
+    after = measure(truth, apply_temperature(probabilities, temperature), ones).overall
+    scores = {name: float(before[name][0]) for name in _REPORTED}
+    return {**scores, **{f"{name}_calibrated": float(after[name][0]) for name in ("log_loss", "ece")}}

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file, save_file
+
+from leukoscope.cells.labels import Labels
+from leukoscope.common.errors import InputError
+from leukoscope.differential.classifier import Classifier
+from leukoscope.differential.fit import fit
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.features import Features
+from leukoscope.probes.crossval import ProbeSettings
+
+QUICK = ProbeSettings(device="cpu", heads={"mlp": {"epochs": 4}, "linear": {"C": (0.01, 1.0)}})
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_the_bundle_gives_back_the_classifier(features: Features, encoder: Encoder, tmp_path: Path, head: str) -> None:
+    classifier = fit(features, tmp_path / "classifier", head=head, settings=QUICK)
+    loaded = Classifier.load(tmp_path / "classifier")
+    assert sorted(path.name for path in (tmp_path / "classifier").iterdir()) == [
+        "classifier.json",
+        "classifier.safetensors",
+    ]
+    assert loaded.info == classifier.info
+    assert np.array_equal(loaded.probabilities(features.x), classifier.probabilities(features.x))
+    info = loaded.info
+    assert info.encoder_fingerprint == encoder.fingerprint
+    assert info.classes == ("EOS", "LYM", "NEU")
+    assert np.sum(info.confusion, axis=1).tolist() == [100, 100, 100]
+    assert info.prevalence == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert info.cross_validated["accuracy"] == pytest.approx(np.trace(info.confusion) / 300)
+    assert info.cross_validated["accuracy"] > 0.6
+    assert info.cross_validated["log_loss_calibrated"] <= info.cross_validated["log_loss"] + 1e-6
+
+
+def test_the_same_seed_gives_the_same_bundle(features: Features, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fit(features, tmp_path / name, head="mlp", seed=5, settings=QUICK)
+    for file in ("classifier.json", "classifier.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_an_overlay_relabels_and_leaves_cells_out(features: Features, tmp_path: Path) -> None:
+    kept = features.cells[features.cells["label"] != "EOS"]
+    labels = Labels(pd.DataFrame({"cell_id": kept["cell_id"], "label": kept["label"].str.lower()}))
+    info = fit(features, tmp_path / "classifier", overlay=labels, group="patient", settings=QUICK).info
+    assert info.classes == ("lym", "neu")
+    assert np.sum(info.confusion) == 200
+
+
+def test_features_that_do_not_say_where_they_are_from_are_refused(features: Features, tmp_path: Path) -> None:
+    stranger = Features(features.x, features.cells, {"bit_depth": 8})
+    with pytest.raises(InputError, match="features: uns lacks encoder_fingerprint, timm_name, channels, pixels_finger"):
+        fit(stranger, tmp_path / "classifier")
+    with pytest.raises(InputError, match="features: no column 'kind' in their table; it has cell_id"):
+        fit(features, tmp_path / "classifier", label="kind")
+    assert not (tmp_path / "classifier").exists()
+
+
+@pytest.fixture
+def bundle(features: Features, tmp_path: Path) -> Path:
+    fit(features, tmp_path / "classifier", settings=QUICK)
+    return tmp_path / "classifier"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, r"classifier\.json: format 2, this version reads 1"),
+        ({"clases": []}, r"classifier\.json: unknown key 'clases'; did you mean 'classes'"),
+        ({"prevalence": [1.0]}, "prevalence and confusion need one entry for each of the 3 classes"),
+        ({"head": "mlp"}, r"classifier\.safetensors: does not hold the mlp head of classifier\.json"),
+        ({"feature_dim": 7}, r"classifier\.safetensors: does not hold the linear head"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(bundle: Path, changes: dict[str, object], message: str) -> None:
+    info = json.loads((bundle / "classifier.json").read_text())
+    (bundle / "classifier.json").write_text(json.dumps({**info, **changes}))
+    with pytest.raises(InputError, match=message) as error:
+        Classifier.load(bundle)
+    assert "\n" not in str(error.value)
+
+
+def test_a_head_of_other_classes_is_refused(bundle: Path) -> None:
+    path = bundle / "classifier.safetensors"
+    save_file({key: value[:2].clone() for key, value in load_file(path).items()}, path)
+    with pytest.raises(InputError, match=r"a head of 2 classes, classifier\.json names 3"):
+        Classifier.load(bundle)
+
+
+def test_a_folder_without_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x: not a classifier bundle \(no classifier\.json\)"):
+        Classifier.load(tmp_path / "x")
