@@ -1,0 +1,147 @@
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.simulate import simulate
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import read_json
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.methods.pretrain import PretrainSettings, pretrain
+from leukoscope.training.history import read_history
+
+SMALL = {
+    "backbone": "test_resnet",
+    "size": 24,
+    "method_settings": {"queue": 32, "norm_groups": 2},
+    "train": {"epochs": 3, "batch": 8, "log_steps": 2, "monitor_cells": 32, "device": "cpu"},
+}
+
+
+def settings(**train: object) -> PretrainSettings:
+    return PretrainSettings.parse({**SMALL, "train": {**SMALL["train"], **train}}, where="test")
+
+
+def command(cells: Path, out: Path, *more: str) -> list[str]:
+    options = [
+        *("--backbone", "test_resnet", "--size", "24", "--batch", "8", "--device", "cpu", "--epochs", "3"),
+        *("--set", "method_settings.queue=32", "--set", "method_settings.norm_groups=2"),
+        *("--set", "train.log_steps=1", "--set", "train.checkpoint_minutes=0.0001", "--set", "train.monitor_cells=32"),
+    ]
+    return [str(Path(sys.executable).with_name("leukoscope")), "pretrain", str(cells), str(out), *options, *more]
+
+
+def one_thread() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def kill_after_step(process: subprocess.Popen[bytes], steps: Path, step: int) -> None:
+    """Send kill -9 once ``step`` is logged."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if steps.exists() and len(steps.read_text().splitlines()) > step:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.005)
+    process.kill()
+    raise AssertionError("the run never came so far")
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bits(few_cells: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    straight = subprocess.Popen(command(few_cells, whole), env=one_thread())
+    for step in (5, 14):  # within the first epoch, and within the second
+        process = subprocess.Popen(command(few_cells, killed), env=one_thread())
+        kill_after_step(process, killed / "steps.csv", step)
+    assert not (killed / "encoder").exists()
+    subprocess.run(command(few_cells, killed), env=one_thread(), check=True)
+    assert straight.wait() == 0
+    weights = "encoder/encoder.safetensors"
+    assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
+    assert (killed / "history.csv").read_text() == (whole / "history.csv").read_text()
+    assert [row["step"] for row in read_history(killed / "steps.csv")] == [str(step) for step in range(24)]
+    assert "going on at step" in (killed / "log.txt").read_text()
+
+
+def test_it_leaves_a_bundle_and_a_whole_run_folder(few_cells: Path, tmp_path: Path) -> None:
+    cells = CellSet.open(few_cells)
+    path = pretrain([cells], tmp_path / "run", settings=settings())
+    assert path == tmp_path / "run" / "encoder"
+    encoder = Encoder.load(path)
+    assert encoder.info.method == "moco"
+    assert encoder.info.pixels_fingerprint == cells.pixels_fingerprint
+    assert encoder.info.mean == encoder.info.std == (0.5,)
+    assert encoder.features(torch.from_numpy(cells.read(slice(0, 4)))).shape == (4, encoder.info.feature_dim)
+    results = read_json(tmp_path / "run" / "results.json")
+    assert results["n"] == 64
+    assert set(results["final"]) == {
+        *("loss", "top1", "spread", "rankme", "knn"),
+        *("alignment", "uniformity"),
+    }
+    assert results["provenance"]["fingerprints"] == {"few.set": cells.pixels_fingerprint}
+
+
+def test_a_finished_run_is_not_trained_again(few_cells: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "run"
+    pretrain([CellSet.open(few_cells)], out, settings=settings(epochs=1))
+    before = (out / "encoder" / "encoder.safetensors").stat().st_mtime_ns
+    with caplog.at_level(logging.WARNING, logger="leukoscope"):
+        pretrain([CellSet.open(few_cells)], out, settings=settings(epochs=1))
+    assert "this run is finished already; give --overwrite to train again" in caplog.text
+    assert (out / "encoder" / "encoder.safetensors").stat().st_mtime_ns == before
+    pretrain([CellSet.open(few_cells)], out, settings=settings(epochs=1, seed=1), overwrite=True)
+    assert (out / "encoder" / "encoder.safetensors").stat().st_mtime_ns > before
+
+
+def test_other_settings_or_cells_do_not_go_on_with_a_run(few_cells: Path, tmp_path: Path) -> None:
+    cells, out = CellSet.open(few_cells), tmp_path / "run"
+    pretrain([cells], out, settings=settings(epochs=1))
+    with pytest.raises(InputError, match=r"this run began with train\.lr = 0\.03, not 0\.1; give that value to go on"):
+        pretrain([cells], out, settings=settings(epochs=1, lr=0.1))
+    with pytest.raises(InputError, match="this run began with cells"):
+        pretrain([cells.where("label=LYM")], out, settings=settings(epochs=1))
+    pretrain([cells], out, settings=settings(epochs=1, log_steps=7, checkpoint_minutes=9))
+
+
+def test_a_folder_of_something_else_is_not_written_into(few_cells: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists already; choose another name or give --overwrite"):
+        pretrain([CellSet.open(few_cells)], tmp_path, settings=settings())
+
+
+def test_sixteen_bits_and_several_sets_train_together(tmp_path: Path) -> None:
+    sets = [simulate(tmp_path / f"{seed}.set", cells=24, size=24, bit_depth=12, seed=seed, jobs=1) for seed in (0, 1)]
+    chosen = PretrainSettings.parse({**settings(epochs=1).model_dump(), "normalise": "set"}, where="test")
+    encoder = Encoder.load(pretrain(sets, tmp_path / "run", settings=chosen))
+    assert encoder.info.bit_depth == 12
+    means = [cellset.info.mean[0] for cellset in sets]
+    assert min(means) <= encoder.info.mean[0] <= max(means)
+    assert encoder.info.pixels_fingerprint == "+".join(cellset.pixels_fingerprint for cellset in sets)
+
+
+def test_a_setting_of_the_method_that_does_not_exist_is_named() -> None:
+    with pytest.raises(InputError, match=r"method_settings: unknown key 'temprature'; did you mean 'temperature'"):
+        PretrainSettings.parse({"method_settings": {"temprature": 1}}, where="x")
+
+
+def test_two_processes_keep_one_queue_and_learn_as_one(few_cells: Path, tmp_path: Path) -> None:
+    """Two gloo processes of four cells each against one of eight: equal statistics, one queue of every cell."""
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    more = ("--set", "train.epochs=1")
+    for out, devices in ((alone, "1"), (pair, "2")):
+        subprocess.run(command(few_cells, out, *more, "--devices", devices), env=one_thread(), check=True, timeout=300)
+    one, two = (torch.load(out / "checkpoint.pt", weights_only=True)["method"] for out in (alone, pair))
+    # One process with two groups, or two with one each: the same cells in the same order.
+    assert torch.equal(one["queue.cells"], two["queue.cells"])
+    assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-3)
+    losses = [float(read_history(out / "history.csv")[0]["loss"]) for out in (alone, pair)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    Encoder.load(pair / "encoder")
