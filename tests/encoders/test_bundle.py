@@ -111,3 +111,11 @@ def test_an_encoder_is_frozen_and_in_evaluation_mode(make_set: MakeSet) -> None:
     encoder = random_encoder("resnet18", make_set(), size=32, seed=0)
     assert not encoder.backbone.training
     assert not any(parameter.requires_grad for parameter in encoder.backbone.parameters())
+
+
+def test_the_random_baseline_is_no_straw_man(make_set: MakeSet) -> None:
+    """Residual branches that start at zero would leave hardly more than strided sampling of the pixels."""
+    backbone = random_encoder("resnet18", make_set(), size=32, seed=0).backbone
+    assert torch.equal(backbone.layer1[0].bn2.weight, torch.ones(64))
+    trained = create_backbone("resnet18", channels=1, seed=0)
+    assert torch.equal(trained.layer1[0].bn2.weight, torch.zeros(64))
