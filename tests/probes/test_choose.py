@@ -35,7 +35,11 @@ def test_encoders_that_are_no_candidates_cannot_be_chosen(tried: pd.DataFrame) -
 def test_the_chosen_encoder_predicts_each_cell_once_a_head(tried: pd.DataFrame) -> None:
     cells = pd.DataFrame({"cell_id": ["x", "y"], "repeat": 0, "fold": [0, 1]})
     predictions = pd.concat(
-        [cells.assign(encoder=encoder, head=head, p_k=p) for p, encoder in enumerate("abc") for head in ("linear", "knn")],
+        [
+            cells.assign(encoder=encoder, head=head, p_k=p)
+            for p, encoder in enumerate("abc")
+            for head in ("linear", "knn")
+        ],
         ignore_index=True,
     )
     found = as_chosen(predictions, choose_encoders(tried, ["a", "b"]), "moco (chosen)")

@@ -22,9 +22,11 @@ def create_backbone(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    zero_init: bool = True,
 ) -> nn.Module:
     """A timm network without classifier: ``(B, channels, H, W)`` float32 in, features ``(B, num_features)`` out.
+
+    Residual branches start as the authors of MoCo and lightly start them, not at zero as timm does: with random weights
+    such a network is hardly more than strided sampling (60 instead of 69 % linear probe on ``pbc``, 64 px).
 
     Args:
         name: timm's name, for example ``resnet18`` or ``vit_small_patch16_224``.
@@ -34,8 +36,6 @@ def create_backbone(
         size: side of the images in pixels; transformers with position embeddings are built for it.
         mean: how the input will be normalised, one value a channel; pretrained weights are adapted to it.
         std: as ``mean``.
-        zero_init: timm starts the residual branches of a ResNet at zero, which is good for training; a network that
-            stays random is then hardly more than strided sampling (60 instead of 69 % linear probe on ``pbc``, 64 px).
 
     Raises:
         InputError: when timm has no such network, it cannot take the size, or the weights cannot be had.
@@ -47,7 +47,7 @@ def create_backbone(
     if channels < 1:
         raise InputError(f"backbone {name}: channels is {channels}; at least 1 is needed")
     if weights == "random":
-        return _build(name, channels, seed, size, zero_init=zero_init)
+        return _build(name, channels, seed, size)
     if weights == "imagenet":
         backbone = _build_pretrained(name, seed, size)
     else:
@@ -58,9 +58,7 @@ def create_backbone(
     return backbone
 
 
-def _build(
-    name: str, channels: int, seed: int, size: int | None, *, pretrained: bool = False, zero_init: bool = True
-) -> nn.Module:
+def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained: bool = False) -> nn.Module:
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": pretrained}
     config = timm.get_pretrained_cfg(name)
     fixed = size is not None and config is not None and config.fixed_input_size
@@ -69,7 +67,7 @@ def _build(
     if name.startswith("vit_"):
         # Views of other sizes than ``size`` (local crops) pass too: position embeddings are resampled on the way.
         options["dynamic_img_size"] = True
-    if not zero_init and name in timm.list_models(module="resnet"):
+    if name in timm.list_models(module="resnet"):
         options["zero_init_last"] = False
     # Generators of other devices are not touched: weights are drawn on the CPU.
     with torch.random.fork_rng(devices=[]):

@@ -198,7 +198,7 @@ class Encoder:
 def random_encoder(name: str, cellset: CellSet, size: int | None = None, seed: int = 0) -> Encoder:
     """The baseline of random weights: backbone ``name`` for cells like those of ``cellset`` (at their size if None)."""
     size = size or max(cellset.info.height, cellset.info.width)
-    backbone = create_backbone(name, channels=cellset.channels, seed=seed, size=size, zero_init=False)
+    backbone = create_backbone(name, channels=cellset.channels, seed=seed, size=size)
     info = EncoderInfo.of(
         cellset, backbone, timm_name=name, size=size, method="random", recipe={"seed": seed}, licence="none needed"
     )

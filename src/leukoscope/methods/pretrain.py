@@ -145,7 +145,8 @@ def _create_method(
         weights=settings.weights,
         seed=settings.train.seed,
         size=settings.size,
-        **({} if settings.weights == "random" else {"mean": mean, "std": std}),
+        mean=mean,
+        std=std,
     )
     kind = entry(settings.method)
     chosen = kind.settings.parse(settings.method_settings, where="method_settings")
