@@ -133,15 +133,21 @@ def test_a_setting_of_the_method_that_does_not_exist_is_named() -> None:
 
 
 def test_two_processes_keep_one_queue_and_learn_as_one(few_cells: Path, tmp_path: Path) -> None:
-    """Two gloo processes of four cells each against one of eight: equal statistics, one queue of every cell."""
+    """Two gloo processes of 16 cells each against one of 32: equal statistics and steps, one queue of every cell.
+
+    Two steps only: batch norm over few values amplifies rounding, so longer runs part whatever the code does.
+    """
     alone, pair = tmp_path / "alone", tmp_path / "pair"
-    more = ("--set", "train.epochs=1")
+    more = ("--set", "train.epochs=1", "--set", "train.batch=32")
     for out, devices in ((alone, "1"), (pair, "2")):
         subprocess.run(command(few_cells, out, *more, "--devices", devices), env=one_thread(), check=True, timeout=300)
     one, two = (torch.load(out / "checkpoint.pt", weights_only=True)["method"] for out in (alone, pair))
     # One process with two groups, or two with one each: the same cells in the same order.
     assert torch.equal(one["queue.cells"], two["queue.cells"])
-    assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-3)
+    assert torch.allclose(one["queue.keys"], two["queue.keys"], atol=1e-4)
+    weights = [name for name in one if name.endswith((".weight", ".bias"))]
+    assert len(weights) > 40
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in weights)
     losses = [float(read_history(out / "history.csv")[0]["loss"]) for out in (alone, pair)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     Encoder.load(pair / "encoder")
