@@ -32,6 +32,7 @@ class SimulateSettings(Settings):
 
     cells: int = Field(ge=1)
     size: int = Field(default=200, ge=16, le=1024)
+    field_um: float = Field(default=FIELD_UM, ge=12, le=FIELD_UM)
     bit_depth: int = Field(default=8, ge=8, le=16)
     classes: tuple[str, ...] = tuple(KINDS)
     composition: str | dict[str, float] | None = None
@@ -46,6 +47,7 @@ def simulate(
     *,
     cells: int,
     size: int = 200,
+    field_um: float = FIELD_UM,
     bit_depth: int = 8,
     classes: Sequence[str] | None = None,
     composition: str | Mapping[str, float] | None = None,
@@ -59,13 +61,14 @@ def simulate(
     """Render bright-field imaging-flow cells of eight kinds into the CellSet ``out``.
 
     A cell's pixels depend on the settings, the seed and its number only, never on ``jobs`` or how many follow. The
-    field of view is constant: another ``size`` shows the same cell finer or coarser.
+    field of view does not depend on ``size``, which shows the same cell finer or coarser.
 
     Args:
         out: the folder to make.
         cells: how many cells.
         size: side of the images in pixels.
         bit_depth: 8 gives uint8; 9 to 16 bits are kept in uint16.
+        field_um: side of the field of view; a smaller one is the middle of the whole, and may cut large cells off.
         classes: the kinds to show; all eight when None. One left out is a novelty.
         composition: None for every kind equally often; else a patient type, ``mixed``, or amounts of kinds.
         patients: how many patients the cells come from, in turn.
@@ -80,7 +83,8 @@ def simulate(
     """
     settings = SimulateSettings.parse(
         {
-            "cells": cells, "size": size, "bit_depth": bit_depth, "classes": tuple(classes or KINDS),
+            "cells": cells, "size": size, "field_um": field_um, "bit_depth": bit_depth,
+            "classes": tuple(classes or KINDS),
             "composition": composition if composition is None or isinstance(composition, str) else dict(composition),
             "patients": patients, "batches": batches, "difficulty": difficulty, "seed": seed,
         },
@@ -99,7 +103,7 @@ def simulate(
             writer.add(pixels, rows)
             advance(len(rows))
         packing = {"simulator": settings.model_dump(mode="json")}
-        writer.finish(packing=packing, bit_depth=bit_depth, pixel_size_um=FIELD_UM / size)
+        writer.finish(packing=packing, bit_depth=bit_depth, pixel_size_um=simulation.pixel_size_um)
     return CellSet.open(out)
 
 
@@ -123,9 +127,16 @@ class Simulation:
             rngs = [np.random.default_rng((settings.seed, 1, number)) for number in numbers]
             self.patients = [draw_patient(self.composition, names, rng) for rng in rngs]
 
+    @property
+    def pixel_size_um(self) -> float:
+        """The side of a pixel in micrometres."""
+        return FIELD_UM / self._whole_size()
+
     def render(self, numbers: Sequence[int]) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Pixels ``(n, 1, size, size)`` and table rows of the cells of these numbers."""
-        size = self.settings.size
+        size = self._whole_size()
+        margin = (size - self.settings.size) // 2
+        shown = slice(margin, margin + self.settings.size)
         cells, kinds, noise = [], [], np.empty((len(numbers), size, size), np.float32)
         for place, number in enumerate(numbers):
             rng = np.random.Generator(np.random.Philox(key=np.array([self.settings.seed, number], np.uint64)))
@@ -133,12 +144,17 @@ class Simulation:
             cells.append(draw_traits(kind, self.donors[patient], self.settings.difficulty, rng))
             kinds.append((kind.name, patient))
             noise[place] = rng.standard_normal((size, size), np.float32)
-        pixels = exposed(bright_field(cells, size), cells, noise, self.settings.bit_depth)[:, None]
+        whole = exposed(bright_field(cells, size), cells, noise, self.settings.bit_depth)
+        pixels = np.ascontiguousarray(whole[:, None, shown, shown])
         rows = [
             self._row(number, image, kind, patient, cell)
             for number, image, (kind, patient), cell in zip(numbers, pixels, kinds, cells, strict=True)
         ]
         return pixels, rows
+
+    def _whole_size(self) -> int:
+        """The side of the whole field in pixels, of which the images show the middle."""
+        return round(self.settings.size * FIELD_UM / self.settings.field_um)
 
     def _kind_and_patient(self, number: int, uniform: float) -> tuple[Kind, int]:
         """Balanced sets take kinds in turn and then patients in turn; else the patient's proportions decide."""
@@ -151,7 +167,9 @@ class Simulation:
         return self.kinds[min(int(np.searchsorted(upper, uniform, side="right")), len(upper) - 1)], patient
 
     def _row(self, number: int, pixels: np.ndarray, kind: str, patient: int, cell: Traits) -> dict[str, Any]:
-        name, batch = f"P{patient + 1:03d}", f"B{patient % self.settings.batches + 1}"
+        # Patients of another seed are others, and are called otherwise.
+        name = f"P{self.settings.seed}-{patient + 1:03d}"
+        batch = f"B{patient % self.settings.batches + 1}"
         return {
             "cell_id": cell_id(pixels, "simulated", number),
             "source": "simulated",

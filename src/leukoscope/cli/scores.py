@@ -23,9 +23,13 @@ def say_samples(samples: Mapping[str, Mapping[str, Any]]) -> None:
         rows = []
         for kind, found in sample["classes"].items():
             true = sample["truth"].get(kind)
-            share = f"{100 * found['proportion']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-            rows.append([kind, found["count"], share, "-" if true is None else f"{100 * true / sample['n']:.1f}"])
-        say_table(["", "cells", "% [95 %]", "true %"], rows)
+            low, high = (100 * limit for limit in found["wilson"])
+            share = f"{100 * found['proportion']:.1f} [{low:.1f}, {high:.1f}]"
+            corrected = f"{100 * found['adjusted_proportion']:.1f}"
+            rows.append(
+                [kind, found["count"], share, corrected, "-" if true is None else f"{100 * true / sample['n']:.1f}"]
+            )
+        say_table(["", "cells", "% [95 %]", "corrected %", "true %"], rows)
 
 
 def _interval(metric: Mapping[str, float]) -> str:

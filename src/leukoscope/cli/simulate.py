@@ -10,9 +10,10 @@ from leukoscope.cli.output import say, say_json
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder of the CellSet to make.")],
     cells: Annotated[int, typer.Option("--cells", help="How many cells.", min=1)] = 1000,
-    size: Annotated[
-        int, typer.Option("--size", help="Side of the square images, in pixels; always 28 micrometres.")
-    ] = 200,
+    size: Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")] = 200,
+    field_um: Annotated[
+        float, typer.Option("--field-um", help="Side of the field of view in micrometres, 12 to 28.")
+    ] = 28.0,
     bit_depth: Annotated[int, typer.Option("--bit-depth", help="8, or for instance 12 in 16-bit pixels.")] = 8,
     classes: Annotated[
         str | None, typer.Option("--classes", metavar="KIND,KIND,...", help="Kinds to show; all eight by default.")
@@ -44,6 +45,7 @@ def simulate(
         out,
         cells=cells,
         size=size,
+        field_um=field_um,
         bit_depth=bit_depth,
         classes=classes.split(",") if classes else None,
         composition=composition,
