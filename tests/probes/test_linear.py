@@ -86,6 +86,26 @@ def test_fewer_cells_than_features_and_dead_features_are_solved():
     np.testing.assert_allclose(head.probabilities(x), peer.predict_proba(scaler.transform(x.double())), atol=2e-4)
 
 
+def test_nearly_collinear_features_are_solved_in_tens_of_steps():
+    """Two directions hold nearly all variance of 256 features, as where pre-training all but collapsed."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 400)
+    spectrum = np.concatenate([[16, 11], np.geomspace(1, 1e-3, 254)])
+    x = rng.normal(size=(400, 256)) * spectrum @ np.linalg.qr(rng.normal(size=(256, 256)))[0]
+    x += 0.5 * rng.normal(size=(4, 256))[y]
+    x = torch.tensor(x, dtype=torch.float32)
+    regressions = SoftmaxRegressions(x, torch.tensor(y), 4, torch.ones(1, 400), Bases.of(x, [torch.arange(400)]))
+    for c in (1e-4, 1e-2, 1.0):
+        before = regressions.iterations
+        weight, bias = regressions.solve(torch.tensor([1 / (400 * c)]), tolerance=1e-3, max_iterations=1000)
+        assert regressions.iterations - before < 200
+        assert regressions.gradient_norm.item() < 1e-2
+        scaler = StandardScaler().fit(x.double().numpy())
+        peer = LogisticRegression(C=c, tol=1e-6, max_iter=10_000).fit(scaler.transform(x.double().numpy()), y)
+        found = torch.softmax(x @ weight[0].T + bias[0], dim=1).numpy()
+        np.testing.assert_allclose(found, peer.predict_proba(scaler.transform(x.double().numpy())), atol=0.02)
+
+
 def test_a_class_that_the_training_cells_lack_is_never_answered(cells):
     rows = np.flatnonzero(cells.y.numpy() != 2)
     head = LinearProbe().solve(cells, [rows], [(0.1,)])[0][0]

@@ -63,7 +63,9 @@ class SoftmaxRegressions:
     def solve(self, penalties: Tensor, *, tolerance: float, max_iterations: int) -> tuple[Tensor, Tensor]:
         """Weights ``(F, K, D)`` and biases ``(F, K)`` for features as they come, at penalties l ``(F,)``.
 
-        Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``; a solved problem leaves the batch. It
+        Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``, or within ten times of it and a further
+        step would lower the loss by less than ``tolerance**2 / 10``: float32 tells no smaller gain, and where features
+        are nearly collinear no step would reach the norm. A solved problem leaves the batch. It
         starts from the last two solutions, carried on in the logarithm of the penalty, and with what was learned of
         the curvature: call it from the strongest penalty to the weakest. A logit is linear in the coefficients, so a
         trial step costs no product with the cells: an iteration is two products, one for the direction's logits and
@@ -80,7 +82,9 @@ class SoftmaxRegressions:
                 break
             if len(open_) < len(now.number):
                 now.keep(open_)
-            moved = self._advance(now)
+            step, slope = self._advance(now)
+            gains = -slope / 2 > tolerance**2 / 10
+            moved = (step > 0) & (gains | (norm[open_] > 10 * tolerance))
             self.iterations += 1
         self._path = [*self._path[-1:], (penalties.log(), theta)]
         self.gradient_norm = norms
@@ -110,8 +114,8 @@ class SoftmaxRegressions:
         now.inverse = torch.where(variances > 0, 1 / (spread[..., None] * variances + penalty), 0.0)
         return now
 
-    def _advance(self, now: _Open) -> Tensor:
-        """One step of every open problem; says which of them moved ``(p,)``."""
+    def _advance(self, now: _Open) -> tuple[Tensor, Tensor]:
+        """One step of every open problem: how long it was ``(p,)``, and the loss's slope along it before."""
         flat = self._history.direction(now.number, now.gradient.flatten(1), now.inverse.flatten(1))
         direction = flat.view_as(now.theta)
         change = self._logits(now, direction)
@@ -137,7 +141,7 @@ class SoftmaxRegressions:
         now.theta = now.theta + step * direction
         now.logits.addcmul_(step, change)
         now.gradient = gradient
-        return step[:, 0, 0] > 0
+        return step[:, 0, 0], slope
 
     def _loss(self, now: _Open, logits: Tensor, rows: Tensor, *, with_spread: bool = False) -> tuple[Tensor, Tensor]:
         """Mean losses ``(p,)`` and, if asked, mean p (1 - p) ``(p, K)``; writes the losses' slopes to the residual."""
