@@ -63,12 +63,12 @@ class SoftmaxRegressions:
     def solve(self, penalties: Tensor, *, tolerance: float, max_iterations: int) -> tuple[Tensor, Tensor]:
         """Weights ``(F, K, D)`` and biases ``(F, K)`` for features as they come, at penalties l ``(F,)``.
 
-        Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``, or within ten times of it and a further
-        step would lower the loss by less than ``tolerance**2 / 10``: float32 tells no smaller gain, and where features
-        are nearly collinear no step would reach the norm. A solved problem leaves the batch. It
-        starts from the last two solutions, carried on in the logarithm of the penalty, and with what was learned of
-        the curvature: call it from the strongest penalty to the weakest. A logit is linear in the coefficients, so a
-        trial step costs no product with the cells: an iteration is two products, one for the direction's logits and
+        Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``, or within ten times of it and a
+        further step would lower the loss by less than ``tolerance**2 / 10``: float32 tells no smaller gain, and where
+        features are nearly collinear no step would reach the norm. A solved problem leaves the batch. It starts from
+        the last two solutions, carried on in the logarithm of the penalty, and with what was learned of the curvature:
+        call it from the strongest penalty to the weakest. A logit is linear in the coefficients, so a trial step costs
+        no product with the cells: an iteration is two products, one for the direction's logits and
         one for the gradient, however many trials it takes.
         """
         now = self._begin(penalties)
