@@ -133,7 +133,7 @@ def _set_table(evaluation: Evaluation, cellset: CellSet | None) -> Table:
             ("set", cellset.path.name),
             ("pixels", f"{info.height} × {info.width}, {info.dtype}, {info.bit_depth} bit used"),
             ("channels", ", ".join(info.channels)),
-            ("pixel size", f"{info.pixel_size_um} µm" if info.pixel_size_um else "not given"),
+            ("pixel size", f"{info.pixel_size_um:.3g} µm" if info.pixel_size_um else "not given"),
             ("intensity rule", info.intensity.rule.replace("_", " ")),
         ]
     rows += _fingerprints(evaluation)
