@@ -4,7 +4,7 @@ from pathlib import Path
 from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
-from leukoscope.encoders.bundle import Encoder, random_encoder
+from leukoscope.encoders.bundle import random_encoder
 from leukoscope.methods.pretrain import PretrainSettings, pretrain
 from leukoscope.study.recipe import EncoderPlan
 from leukoscope.study.sweep import trials
@@ -51,5 +51,4 @@ def _random(space: Workspace, name: str, plan: EncoderPlan, settings: RandomSett
     if not path.exists():
         cells = space.cells(plan.cells[0])
         random_encoder(settings.backbone, cells, settings.size, settings.seed).save(path)
-    Encoder.load(path)
     return path

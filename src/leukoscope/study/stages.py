@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from leukoscope.cells.audit import AuditReport
+from leukoscope.cells.cellset import CellSet
 from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings
 from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
@@ -70,13 +72,26 @@ def _evaluate(
                 if len(trials) > 1 and space.recipe.encoders[encoder].choose == "inner"
             },
         )
+    if not (out / "report.html").exists():
+        _report(space, name, cellset, features, bundles, audit)
+    return read_json(out / "results.json")
+
+
+def _report(
+    space: Workspace,
+    name: str,
+    cellset: CellSet,
+    features: Mapping[str, Features],
+    bundles: Mapping[str, Mapping[str, Path]],
+    audit: AuditReport,
+) -> None:
     encoders = {
         f"{encoder}:{trial}" if trial else encoder: bundle
         for encoder, trials in bundles.items()
         for trial, bundle in trials.items()
     }
     write_report(
-        out,
+        space.task_path(name),
         cellset=cellset,
         features=features,
         encoders={key: Encoder.load(bundle) for key, bundle in encoders.items()},
@@ -89,7 +104,6 @@ def _evaluate(
         title=f"{space.recipe.title}: {name}",
         seed=space.recipe.seed,
     )
-    return read_json(out / "results.json")
 
 
 def _sweeps(space: Workspace, bundles: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
