@@ -8,13 +8,13 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
-import torch
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.encoders.embed import embed, maps_path
 from leukoscope.encoders.features import Features
+from leukoscope.encoders.readout import Readout
 
 MakeSet = Callable[..., CellSet]
 
@@ -64,15 +64,6 @@ def test_maps_are_stored_beside_and_pool_to_the_features(make_set: MakeSet, tmp_
     np.testing.assert_allclose(np.asarray(maps, np.float32).mean((2, 3)), features.x, rtol=5e-3, atol=1e-3)
 
 
-def test_flips_make_features_blind_to_quarter_turns(make_set: MakeSet) -> None:
-    cellset = make_set(count=3)
-    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
-    x = encoder.prepare(torch.from_numpy(cellset.read(slice(None))))
-    plain = encoder.encode(x, flips=True)
-    turned = encoder.encode(x.rot90(1, (2, 3)), flips=True)
-    np.testing.assert_allclose(plain.numpy(), turned.numpy(), rtol=1e-4, atol=1e-5)
-
-
 def test_other_channels_are_refused_in_one_line(make_set: MakeSet) -> None:
     encoder = random_encoder("resnet18", make_set("a.set"), size=32, seed=0)
     with pytest.raises(InputError, match=r"b\.set: has 2 channels \(c0, c1\), the encoder takes 1 \(c0\)") as error:
@@ -113,3 +104,13 @@ def test_a_run_killed_in_the_middle_leaves_nothing_that_looks_whole(make_set: Ma
     assert not maps_path(tmp_path / "f.h5ad").exists()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert len(Features.read(tmp_path / "f.h5ad")) == 400
+
+
+def test_several_stages_widen_the_features_and_are_written_down(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=64, seed=0)
+    last = embed(cellset, encoder, batch=8, device="cpu")
+    wide = embed(cellset, encoder, tmp_path / "f.h5ad", readout=Readout(stages=3), batch=8, device="cpu")
+    assert wide.x.shape == (21, 128 + 256 + 512)
+    np.testing.assert_allclose(wide.x[:, -512:], last.x, rtol=1e-5, atol=1e-6)
+    assert Features.read(tmp_path / "f.h5ad").uns["stages"] == 3

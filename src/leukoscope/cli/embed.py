@@ -18,6 +18,7 @@ def embed(
     device: Device = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16.")] = "auto",
     flips: Annotated[bool, typer.Option("--flips", help="Average over the eight flips and quarter turns.")] = False,
+    stages: Annotated[int, typer.Option("--stages", help="Read the last N stages side by side.", min=1)] = 1,
     maps: Annotated[bool, typer.Option("--maps", help="Also store unpooled maps beside OUT, float16.")] = False,
     size: Size = None,
     seed: Seed = 0,
@@ -28,6 +29,7 @@ def embed(
     from leukoscope.cells.cellset import CellSet
     from leukoscope.encoders.baselines import open_encoder
     from leukoscope.encoders.embed import embed as run
+    from leukoscope.encoders.readout import Readout
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
@@ -39,7 +41,7 @@ def embed(
         batch=batch,
         device=device,
         precision=precision,
-        flips=flips,
+        readout=Readout(flips=flips, stages=stages),
         maps=maps,
         overwrite=overwrite,
     )

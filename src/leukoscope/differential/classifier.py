@@ -13,6 +13,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.calibration import apply_temperature
+from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.weights import read_weights
 from leukoscope.probes.head import Head
 from leukoscope.probes.linear import LinearHead
@@ -29,7 +30,7 @@ _HEADS: dict[str, Callable[[Mapping[str, Tensor]], Head]] = {
 class ClassifierInfo(Settings):
     """What ``classifier.json`` holds: whose features the head takes, and what is known of its errors.
 
-    ``encoder_fingerprint`` to ``pixel_size_um`` say which cells, through which encoder, it may classify; ``flips``
+    ``encoder_fingerprint`` to ``pixel_size_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
     training cells.
@@ -45,7 +46,7 @@ class ClassifierInfo(Settings):
     channels: tuple[str, ...]
     bit_depth: int
     pixel_size_um: float | None = None
-    flips: bool = False
+    readout: Readout = Readout()
     pixels_fingerprint: str
     temperature: float
     prevalence: tuple[float, ...]

@@ -55,7 +55,7 @@ def classify(
     _refuse_misfit(cellset, encoder, classifier)
     settings = {"cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision}
     with run_folder(out, verb="classify", settings=settings, seed=0, overwrite=overwrite) as run:
-        features = embed(cellset, encoder, batch=batch, device=device, precision=precision, flips=info.flips)
+        features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
         probabilities = classifier.probabilities(features.x)
         _table(cellset.ids, probabilities, info.classes).to_csv(run.path / "cells.csv", index=False)
         differential = count(probabilities.argmax(1), info.classes, np.array(info.confusion))

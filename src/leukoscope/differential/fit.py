@@ -14,6 +14,7 @@ from leukoscope.differential.calibration import apply_temperature, fit_temperatu
 from leukoscope.differential.classifier import Classifier, ClassifierInfo, HeadName
 from leukoscope.encoders.device import pick_device
 from leukoscope.encoders.features import Features
+from leukoscope.encoders.readout import Readout
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import Inner, TrainingSet
@@ -101,7 +102,7 @@ def _source(features: Features) -> dict[str, Any]:
         "channels": tuple(str(name) for name in uns["channels"]),
         "bit_depth": int(uns["bit_depth"]),
         "pixel_size_um": float(uns["pixel_size_um"]) if "pixel_size_um" in uns else None,
-        "flips": bool(uns.get("flips", False)),
+        "readout": Readout(flips=bool(uns.get("flips", False)), stages=int(uns.get("stages", 1))),
         "pixels_fingerprint": str(uns["pixels_fingerprint"]),
     }
 

@@ -19,6 +19,7 @@ from leukoscope.common.settings import Settings
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.device import autocast
 from leukoscope.encoders.maps import as_maps
+from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.stem import match_stem
 from leukoscope.encoders.weights import read_weights
 from leukoscope.views.preprocess import Preprocess
@@ -164,17 +165,10 @@ class Encoder:
         return x.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def encode(self, x: Tensor, *, precision: str = "fp32", flips: bool = False) -> Tensor:
-        """Features ``(B, D)`` float32 of prepared input; ``flips`` averages over the eight flips and quarter turns."""
-        views = [x]
-        if flips:
-            turned = [torch.rot90(x, turns, (2, 3)) for turns in range(4)]
-            views = [*turned, *(view.flip(3) for view in turned)]
-        total = torch.zeros(len(x), self.info.feature_dim, device=x.device)
+    def encode(self, x: Tensor, *, precision: str = "fp32", readout: Readout = Readout()) -> Tensor:
+        """Features ``(B, D)`` float32 of prepared input; ``D`` is ``feature_dim`` unless several stages are read."""
         with autocast(x.device, precision):
-            for view in views:
-                total += self.backbone(view).float()
-        return total / len(views)
+            return readout(self.backbone, x)
 
     @torch.inference_mode()
     def maps(self, x: Tensor, *, precision: str = "fp32") -> Tensor:
@@ -184,10 +178,15 @@ class Encoder:
         return as_maps(self.backbone, y.float())
 
     def features(
-        self, pixels: Tensor, *, intensity: Intensity | None = None, precision: str = "fp32", flips: bool = False
+        self,
+        pixels: Tensor,
+        *,
+        intensity: Intensity | None = None,
+        precision: str = "fp32",
+        readout: Readout = Readout(),
     ) -> Tensor:
         """Features ``(B, D)`` float32 of pixels ``(B, C, H, W)`` uint8 or uint16, on the device of both."""
-        return self.encode(self.prepare(pixels, intensity), precision=precision, flips=flips)
+        return self.encode(self.prepare(pixels, intensity), precision=precision, readout=readout)
 
     def to(self, device: torch.device) -> "Encoder":
         """Move the backbone, in the memory layout that convolutions are fastest in; returns the encoder itself."""

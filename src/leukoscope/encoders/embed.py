@@ -17,6 +17,7 @@ from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device, pick_dtype
 from leukoscope.encoders.features import Features
 from leukoscope.encoders.mapfile import MapFile
+from leukoscope.encoders.readout import Readout
 
 # A lens and camera whose pixels differ by more than this show the encoder cells of another size than it learned.
 _PIXEL_SIZE_TOLERANCE = 0.10
@@ -30,7 +31,7 @@ def embed(
     batch: int = 256,
     device: str = "auto",
     precision: str = "auto",
-    flips: bool = False,
+    readout: Readout = Readout(),
     maps: bool = False,
     overwrite: bool = False,
 ) -> Features:
@@ -45,7 +46,7 @@ def embed(
         batch: cells a step; it does not change the features.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
-        flips: average over the eight rotations by 90 degrees and flips of each cell.
+        readout: how features are read from the network; see :class:`~leukoscope.encoders.readout.Readout`.
         maps: also store the unpooled maps beside ``out`` as ``<stem>.maps.npy``, float16 ``(N, C', h, w)``.
         overwrite: replace what ``out`` holds.
 
@@ -60,18 +61,21 @@ def embed(
     place = pick_device(device)
     pick_dtype(place, precision)
     encoder.to(place)
-    x = np.empty((len(cellset), encoder.info.feature_dim), np.float32)
+    x = np.empty((0, encoder.info.feature_dim), np.float32)
     with ExitStack() as stack:
         advance = stack.enter_context(progress("embed", len(cellset)))
         stored = stack.enter_context(MapFile(maps_path(out), len(cellset))) if maps and out is not None else None
         for start, pixels in prefetch(_batches(cellset, batch)):
             chosen = slice(start, start + len(pixels))
             inputs = encoder.prepare(torch.from_numpy(pixels).to(place), cellset.info.intensity)
-            x[chosen] = encoder.encode(inputs, precision=precision, flips=flips).cpu().numpy()
+            encoded = encoder.encode(inputs, precision=precision, readout=readout).cpu().numpy()
+            if start == 0:
+                x = np.empty((len(cellset), encoded.shape[1]), np.float32)
+            x[chosen] = encoded
             if stored is not None:
                 stored.write(chosen, encoder.maps(inputs, precision=precision))
             advance(len(pixels))
-    features = Features(x, cellset.cells.reset_index(drop=True), origin(cellset, encoder, flips=flips))
+    features = Features(x, cellset.cells.reset_index(drop=True), origin(cellset, encoder, readout))
     if out is not None:
         features.write(out)
     return features
@@ -101,7 +105,7 @@ def check_fits(encoder: Encoder, cellset: CellSet) -> None:
         log.warning("%s: %g um a pixel, the encoder learned %g: cells look another size", cellset.path, ours, theirs)
 
 
-def origin(cellset: CellSet, encoder: Encoder, *, flips: bool = False) -> dict[str, Any]:
+def origin(cellset: CellSet, encoder: Encoder, readout: Readout = Readout()) -> dict[str, Any]:
     """What ``uns`` tells of features: fingerprints of cells and encoder, and what the cells look like."""
     info, cells = encoder.info, cellset.info
     whole = cellset.rows is None
@@ -113,7 +117,7 @@ def origin(cellset: CellSet, encoder: Encoder, *, flips: bool = False) -> dict[s
         "pretrained_on": info.pixels_fingerprint,
         "timm_name": info.timm_name,
         "size": info.size,
-        "flips": flips,
+        **readout.model_dump(),
         "channels": list(cells.channels),
         "bit_depth": cells.bit_depth,
         "intensity_rule": cells.intensity.rule,

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings, read_yaml, with_overrides
+from leukoscope.encoders.readout import Readout
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -66,7 +67,7 @@ class Task(Settings):
     folds: int = 5
     repeats: int = 1
     seeds: tuple[int, ...] = (0,)
-    embed: dict[str, Any] = Field(default_factory=dict)
+    embed: Readout = Readout()
     probes: dict[str, Any] = Field(default_factory=dict)
     supervised: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

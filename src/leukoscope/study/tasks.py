@@ -29,7 +29,7 @@ def embed_task(
             path = space.features_path(name, key)
             if not path.exists():
                 log.info("task %s: embed by %s", name, key)
-                embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, **task.embed)
+                embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, readout=task.embed)
             found[key] = Features.read(path)
     return found
 
