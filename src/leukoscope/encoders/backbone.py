@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
+from leukoscope.encoders.smallmaps import speed_up_small_maps
 from leukoscope.encoders.stem import adapt_stem
 from leukoscope.encoders.weights import read_weights
 
@@ -81,7 +82,7 @@ def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained:
             raise InputError(f"backbone {name} at {size} px: {reason}; choose another --size") from None
     # Some networks widen their features once more after pooling; num_features is what forward returns.
     backbone.num_features = getattr(backbone, "head_hidden_size", None) or backbone.num_features
-    return backbone
+    return speed_up_small_maps(backbone)
 
 
 def _try_once(backbone: nn.Module, channels: int, size: int | None) -> None:
