@@ -131,6 +131,18 @@ def test_batch_norm_tells_a_query_its_key_unless_split_and_shuffled(groups: int,
     assert late > 0.95 if leaks else late < 0.3
 
 
+@pytest.mark.parametrize(("momentum", "warned"), [(0.9, True), (0.999, False)])
+def test_a_queue_much_older_than_the_key_encoder_is_warned_of(
+    momentum: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = moco(queue=16, momentum=momentum)
+    views = [torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)]
+    method.loss(views, torch.arange(4), progress())
+    with caplog.at_level(logging.WARNING, logger="leukoscope"):
+        method.after_step(progress())
+    assert ("queue 16: its oldest keys are 4 steps old" in caplog.text) is warned
+
+
 def test_keys_of_the_querys_own_cell_are_masked_where_the_queue_is_long(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="leukoscope"):
         long = moco(cells=20)
