@@ -43,6 +43,16 @@ def test_with_average_pooling_it_is_the_class_activation_map(cells: CellSet) -> 
     np.testing.assert_allclose(heat, (cam / cam.amax((1, 2), keepdim=True)).numpy(), atol=1e-4)
 
 
+def test_a_head_on_several_stages_is_explained_through_all_of_them(cells: CellSet) -> None:
+    encoder = random_encoder("resnet18", cells, size=128, seed=0)
+    last, wide, rows, target = linear_head(encoder), nn.Linear(128 + 256 + 512, 3), np.array([3, 1]), np.array([2, 0])
+    with torch.no_grad():
+        wide.weight[:, :-512], wide.weight[:, -512:], wide.bias = 0.0, last.weight, last.bias
+    plain = grad_cam(encoder, cells, rows, last, target, device="cpu")
+    blind = grad_cam(encoder, cells, rows, wide, target, stages=3, device="cpu")
+    np.testing.assert_allclose(blind, plain, atol=1e-4)
+
+
 def test_a_transformer_is_gradient_times_activation_of_its_patch_tokens(cells: CellSet) -> None:
     encoder = random_encoder("vit_tiny_patch16_224", cells, size=64, seed=0)
     head, rows = linear_head(encoder), np.arange(2)

@@ -1,15 +1,23 @@
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, LabelsFile, Overrides, Overwrite, Seed
 from leukoscope.cli.output import say, say_json, say_table
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from leukoscope.encoders.bundle import Encoder
+    from leukoscope.encoders.features import Features
+
 _FEATURES = "Features (.h5ad) of the same cells by one or more encoders; NAME=FILE names the encoder."
 _RESCORE = "Score the predictions of an evaluation anew, without a model."
 _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_small; may be repeated."
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
+_RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
+_AUDIT = "The audit.json of these cells, for the report."
 
 
 def evaluate(
@@ -27,6 +35,8 @@ def evaluate(
     supervised: Annotated[list[str] | None, typer.Option("--supervised", metavar="MODEL", help=_SUPERVISED)] = None,
     cells: Annotated[Path | None, typer.Option("--cells", metavar="SET", help="The images of the cells.")] = None,
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
+    runs: Annotated[list[Path] | None, typer.Option("--run", metavar="RUN", help=_RUN)] = None,
+    audit: Annotated[Path | None, typer.Option("--audit", metavar="FILE", help=_AUDIT)] = None,
     task: Annotated[str, typer.Option("--task", help="What is told apart, for the report.")] = "",
     n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
     seed: Seed = 0,
@@ -41,6 +51,7 @@ def evaluate(
     from leukoscope.cells.cellset import CellSet
     from leukoscope.cells.labels import Labels
     from leukoscope.common.errors import InputError
+    from leukoscope.common.files import read_json
     from leukoscope.probes.evaluate import HEADS
     from leukoscope.probes.evaluate import evaluate as run
     from leukoscope.probes.inputs import EvaluateSettings, read_features
@@ -57,6 +68,8 @@ def evaluate(
     found = read_features(features)
     settings = EvaluateSettings.of_flags(overrides or [], supervised or [], device=device)
     cellset = CellSet.open(cells) if cells else None
+    encoders, history = _behind(found, runs or [])
+    audited = read_json(audit) if audit else None
     results = run(
         found,
         out,
@@ -78,7 +91,34 @@ def evaluate(
         overwrite=overwrite,
     )
     _say_scores(results)
-    _say_report(results, write_report(out, cellset=cellset, features=found if maps else None), json)
+    page = write_report(
+        out,
+        cellset=cellset,
+        features=found if maps else None,
+        encoders=encoders,
+        history=history,
+        audit=audited,
+    )
+    _say_report(results, page, json)
+
+
+def _behind(features: "Mapping[str, Features]", runs: "Iterable[Path]") -> "tuple[dict[str, Encoder], dict[str, Path]]":
+    """Encoder and ``history.csv`` by the name of the features that each encoder made."""
+    from leukoscope.common.errors import InputError
+    from leukoscope.encoders.bundle import Encoder
+
+    encoders, history = {}, {}
+    for run in runs:
+        bundle = run / "encoder" if (run / "encoder").is_dir() else run
+        encoder = Encoder.load(bundle)
+        made = [name for name, each in features.items() if each.uns.get("encoder_fingerprint") == encoder.fingerprint]
+        if not made:
+            raise InputError(f"--run {run}: none of the features were made by this encoder")
+        for name in made:
+            encoders[name] = encoder
+            if (bundle.parent / "history.csv").is_file():
+                history[name] = bundle.parent / "history.csv"
+    return encoders, history
 
 
 def _say_scores(results: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ def _source(features: Features) -> dict[str, Any]:
         "channels": tuple(str(name) for name in uns["channels"]),
         "bit_depth": int(uns["bit_depth"]),
         "pixel_size_um": float(uns["pixel_size_um"]) if "pixel_size_um" in uns else None,
-        "readout": Readout(flips=bool(uns.get("flips", False)), stages=int(uns.get("stages", 1))),
+        "readout": Readout.of(uns),
         "pixels_fingerprint": str(uns["pixels_fingerprint"]),
     }
 

@@ -1,3 +1,6 @@
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -18,6 +21,11 @@ class Readout(Settings):
     flips: bool = False
     """Average over the eight flips and quarter turns, at eight times the cost."""
     stages: int = Field(default=1, ge=1)
+
+    @classmethod
+    def of(cls, uns: Mapping[str, Any]) -> "Readout":
+        """How features were read, from the ``uns`` that they travel with; those of older versions lack it."""
+        return cls(flips=bool(uns.get("flips", False)), stages=int(uns.get("stages", 1)))
 
     def __call__(self, backbone: nn.Module, x: Tensor) -> Tensor:
         """Features ``(B, D)`` float32 of prepared input ``(B, C, S, S)``.

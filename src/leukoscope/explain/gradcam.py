@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from leukoscope.cells.cellset import CellSet
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device
+from leukoscope.encoders.readout import Readout
 
 # A map of 2x2 says nothing of where: small images are explained at an earlier stage, of at least this side.
 _SMALLEST_MAP = 4
@@ -20,6 +21,7 @@ def grad_cam(
     head: nn.Module,
     targets: np.ndarray | None = None,
     *,
+    stages: int = 1,
     device: str = "auto",
     batch: int = 32,
 ) -> np.ndarray:
@@ -37,11 +39,12 @@ def grad_cam(
         rows: which cells ``(n,)``, as row numbers of ``cellset``.
         head: what turns features ``(B, D)`` into logits ``(B, K)``, linear or MLP, in evaluation mode.
         targets: the class ``(n,)`` to explain each cell for; the predicted one if None.
+        stages: how many stages the features that ``head`` takes were read from.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         batch: cells a step.
     """
     place = pick_device(device)
-    model = nn.Sequential(encoder.to(place).backbone, head.to(place)).eval()
+    model = nn.Sequential(_Reader(encoder.to(place).backbone, Readout(stages=stages)), head.to(place)).eval()
     heat = np.zeros((len(rows), cellset.info.height, cellset.info.width), np.float32)
     for start in range(0, len(rows), batch):
         chosen = slice(start, start + batch)
@@ -53,6 +56,17 @@ def grad_cam(
         full = LayerAttribution.interpolate(maps, heat.shape[1:], "bilinear")[:, 0]
         heat[chosen] = _to_unit(full).cpu().numpy()
     return heat
+
+
+class _Reader(nn.Module):
+    """Features as they were read, for what attributes to modules."""
+
+    def __init__(self, backbone: nn.Module, readout: Readout) -> None:
+        super().__init__()
+        self.backbone, self.readout = backbone, readout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.backbone, x)
 
 
 def _maps(backbone: nn.Module, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:

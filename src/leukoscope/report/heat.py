@@ -42,6 +42,7 @@ def draw_heat(
     Heat needs a head that can be differentiated: the linear one is fitted again on the training cells of the first
     fold, and only cells of its test fold are shown. None where folds, features and cells do not meet.
     """
+    from leukoscope.encoders.readout import Readout
     from leukoscope.explain.gradcam import grad_cam
 
     fold = _fold(evaluation, name, features, cellset)
@@ -51,7 +52,8 @@ def draw_heat(
     chosen = [_surest(fold, index, right) for index in range(len(classes)) for right in (True, False)]
     shown = [at for at in chosen if at is not None]
     predicted = fold.probabilities.argmax(axis=1)
-    found = grad_cam(encoder, cellset, fold.test[shown], fold.head, predicted[shown], device="cpu")
+    stages = Readout.of(features.uns).stages
+    found = grad_cam(encoder, cellset, fold.test[shown], fold.head, predicted[shown], stages=stages, device="cpu")
     heat = dict(zip(shown, found, strict=True))
     with figure(0.35 + 1.08 * len(classes), 4.9) as drawn:
         grid = drawn.subplots(4, len(classes), squeeze=False)
