@@ -5,7 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leukoscope.cells.audit import audit
+from leukoscope.cells.simulate import simulate
 from leukoscope.cli.main import run
+from leukoscope.common.files import write_json
+from leukoscope.encoders.bundle import random_encoder
+from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 
 
@@ -53,6 +58,22 @@ def test_features_in_table_and_report_out(
     assert (out / "results.json").read_text() == before
 
 
+def test_the_runs_behind_the_features_bring_curves_and_heat_into_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = simulate(tmp_path / "c.set", cells=40, size=32, classes=["LYM", "NEU"], patients=4)
+    encoder = random_encoder("resnet18", cells, size=32)
+    encoder.save(tmp_path / "run" / "encoder")
+    (tmp_path / "run" / "history.csv").write_text("epoch,loss\n1,2.5\n2,1.5\n")
+    embed(cells, encoder, tmp_path / "moco.h5ad", device="cpu")
+    write_json(tmp_path / "audit.json", audit([cells]).as_dict())
+    quick = ["--head", "linear", "--n-folds", 2, "--n-bootstrap", 0, "--set", "probes.inner_folds=2", "--no-maps"]
+    given = ["--run", tmp_path / "run", "--audit", tmp_path / "audit.json", "--cells", cells.path]
+    assert leukoscope(monkeypatch, "evaluate", tmp_path / "moco.h5ad", tmp_path / "out", *quick, *given) == 0
+    drawn = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"gradcam-moco", "training"} <= drawn
+
+
 def test_mistakes_end_with_one_line_and_code_2(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +82,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         (["none.h5ad", tmp_path / "run"], "none.h5ad: no such features"),
         ([features, features, tmp_path / "run"], "there is an encoder 'moco' already; name it with NAME="),
         ([features, tmp_path / "run", "--set", "probe.x=1"], "--set: unknown key 'probe'; did you mean 'probes'?"),
+        ([features, tmp_path / "run", "--run", tmp_path], "not an encoder bundle"),
         (["--rescore", tmp_path], "predictions.parquet: cannot be read as predictions"),
     ]:
         assert leukoscope(monkeypatch, "evaluate", *words) == 2

@@ -94,10 +94,11 @@ def evaluate(
     page = write_report(
         out,
         cellset=cellset,
-        features=found if maps else None,
+        features=found,
         encoders=encoders,
         history=history,
         audit=audited,
+        maps=maps,
     )
     _say_report(results, page, json)
 

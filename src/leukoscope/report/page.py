@@ -44,6 +44,7 @@ def write_report(
     encoders: "Mapping[str, Encoder] | None" = None,
     history: Mapping[str, Path] | None = None,
     audit: dict[str, Any] | None = None,
+    maps: bool = True,
     title: str | None = None,
     seed: int = 0,
 ) -> Path:
@@ -55,10 +56,11 @@ def write_report(
     Args:
         run: a whole run folder of ``leukoscope evaluate``.
         cellset: the evaluated cells, for galleries and Grad-CAM.
-        features: features of the evaluated cells by encoder name, for maps.
+        features: features of the evaluated cells by encoder name, for maps and Grad-CAM.
         encoders: encoder bundles by encoder name, for Grad-CAM.
         history: ``history.csv`` of pre-training by encoder name, for training curves.
         audit: what the audit found, as a dict (``audit.json``).
+        maps: whether to draw the features as 2-D maps, which takes a while for many cells.
         title: of the page; made from the task and the cells' name where None.
         seed: of the cells that are shown and of the maps.
 
@@ -68,7 +70,7 @@ def write_report(
     evaluation = Evaluation.open(run)
     leader = evaluation.ranked()[0]
     drawn = pictures.draw(
-        evaluation, leader, cellset=cellset, features=features, encoders=encoders, history=history, seed=seed
+        evaluation, leader, cellset=cellset, features=features, encoders=encoders, history=history, maps=maps, seed=seed
     )
     words = _words(evaluation, leader, cellset, audit)
     words["title"] = title or words["title"]

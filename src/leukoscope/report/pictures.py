@@ -44,6 +44,7 @@ def draw(
     features: "Mapping[str, Features] | None",
     encoders: "Mapping[str, Encoder] | None",
     history: Mapping[str, Path] | None,
+    maps: bool,
     seed: int,
 ) -> Pictures:
     """Draw every picture that the inputs allow, into ``figures/`` of the run and for the page."""
@@ -55,9 +56,10 @@ def draw(
     galleries = draw_galleries(evaluation, leader, cellset, folder, seed=seed) if cellset is not None else []
     if not galleries:
         absent["galleries"] = "No CellSet was given." if cellset is None else f"The CellSet given {_STRANGE}"
-    maps = _maps(evaluation, features or {}, folder, seed)
-    if not maps:
-        absent["maps"] = "No features were given." if not features else f"The features given {_STRANGE}"
+    map_pictures = _maps(evaluation, features or {}, folder, seed) if maps else []
+    if not map_pictures:
+        strange = f"The features given {_STRANGE}" if maps else "Not asked for."
+        absent["maps"] = strange if features else "No features were given."
     heat = _heat(evaluation, encoders or {}, features or {}, cellset)
     if not heat:
         complete = encoders and features and cellset is not None
@@ -66,7 +68,7 @@ def draw(
         confusion=_confusion(evaluation, folder),
         reliability=draw_reliability(evaluation, folder),
         training=training,
-        maps=maps,
+        maps=map_pictures,
         heat=heat,
         galleries=galleries,
         magnification=Magnification.of(cellset) if cellset is not None else None,
