@@ -47,6 +47,7 @@ def test_the_summary_says_what_was_packed_and_what_not(images, tmp_path, monkeyp
         ("in", ("--fit", "stretch"), "pack: fit: input should be 'pad', 'crop' or 'resize' (given: 'stretch')"),
         ("in", ("--tile", "5"), "no cell could be packed, 7 rejected"),
         ("in", ("--channels", "Ch3.tif"), "needs exactly one star"),
+        ("in", ("--percentiles", "99", "1"), "percentiles must rise, from 0 to 100"),
         ("in", ("--label-from-prefix", "--from-path", "(?P<label>.)"), "give one of them"),
     ],
 )
@@ -61,7 +62,7 @@ def test_mistakes_end_with_one_line_and_exit_code_2(images, tmp_path, monkeypatc
 def test_every_option_reaches_the_settings(images, tmp_path, monkeypatch):
     options = [
         *("--reader", "images", "--size", "12", "--fit", "crop", "--centre", "14", "--bit-depth", "8", "--to-8-bit"),
-        *("--intensity", "percentile", "--pixel-size-um", "0.5", "--from-path", "(?P<batch>.)\\.png"),
+        *("--percentiles", "1", "99", "--pixel-size-um", "0.5", "--from-path", "(?P<batch>.)\\.png"),
         *("--allow-outside", "--max-pixels", "1000", "--pages", "channels", "--jobs", "1"),
     ]
     assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", *options) == 0
@@ -76,6 +77,7 @@ def test_every_option_reaches_the_settings(images, tmp_path, monkeypatch):
         "bit_depth": 8,
         "to_8_bit": True,
         "intensity": "percentile",
+        "percentiles": [1.0, 99.0],
     }
     assert cellset.info.intensity.rule == "percentile"
     assert cellset.info.pixel_size_um == 0.5

@@ -1,4 +1,3 @@
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from leukoscope.cells.readers.protocol import HEAVY, Plan
 from leukoscope.cells.readers.registry import reader_for
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_folder
+from leukoscope.common.machine import cpus
 from leukoscope.common.progress import progress
 
 __all__ = ["PackReport", "PackSettings", "pack"]
@@ -85,7 +85,7 @@ def pack(
             or cannot be written.
     """
     try:
-        return _pack(source, out, settings or PackSettings(), jobs or len(os.sched_getaffinity(0)), overwrite)
+        return _pack(source, out, settings or PackSettings(), jobs or cpus(), overwrite)
     # Workers turn what they cannot read into rejections, so what arrives here is about the output: a full disk, say.
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None

@@ -1,4 +1,3 @@
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from leukoscope.cells.simulator.shapes import FIELD_UM
 from leukoscope.cells.simulator.traits import Donor, Traits, draw_traits
 from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.files import whole_folder
+from leukoscope.common.machine import cpus
 from leukoscope.common.progress import progress
 from leukoscope.common.settings import Settings
 
@@ -97,7 +97,7 @@ def simulate(
         CellSetWriter(folder, channels=("bright-field",), height=size, width=size, dtype=dtype) as writer,
         progress("simulating", cells) as advance,
     ):
-        workers = jobs or len(os.sched_getaffinity(0))
+        workers = jobs or cpus()
         chunks = in_order(simulation.render, range(cells), jobs=workers, weight=lambda _: 1, chunk=_CHUNK)
         for _, (pixels, rows) in chunks:
             writer.add(pixels, rows)

@@ -52,6 +52,10 @@ def pack(
     intensity: Annotated[
         str | None, typer.Option(metavar="bit_depth|percentile", help="What counts as black and as white.")
     ] = None,
+    percentiles: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Percentiles that --intensity percentile takes (by default 0.1 99.9)."),
+    ] = None,
     pixel_size_um: Annotated[float | None, typer.Option(help="Side of a pixel in micrometres.")] = None,
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse images with more pixels (by default 8 million, montages and fields 64).")
@@ -91,7 +95,8 @@ def pack(
         "experts": experts,
         "bit_depth": bit_depth,
         "to_8_bit": to_8_bit or None,
-        "intensity": intensity,
+        "intensity": intensity or ("percentile" if percentiles else None),
+        "percentiles": percentiles,
         "pixel_size_um": pixel_size_um,
         "max_pixels": max_pixels,
         "allow_outside": allow_outside or None,

@@ -46,7 +46,7 @@ def pretrain(
         "train.lr": lr,
         "train.precision": precision,
         "train.seed": seed,
-        "train.device": device,
+        "train.device": None if device == "auto" else device,
         "train.devices": devices,
         "train.nodes": nodes,
     }

@@ -1,5 +1,4 @@
 import logging
-import os
 import platform
 import resource
 import subprocess
@@ -7,13 +6,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from leukoscope.common.files import whole_folder, write_json
+from leukoscope.common.machine import cpus, processor, versions
 
 log = logging.getLogger("leukoscope")
 
@@ -44,11 +43,11 @@ class RunFolder:
             "command": " ".join(sys.argv),
             "seed": seed,
             "git_commit": _git_commit(),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **versions(_LIBRARIES)},
             "hardware": {
                 "machine": platform.machine(),
-                "cpus": len(os.sched_getaffinity(0)),
-                "processor": _processor(),
+                "cpus": cpus(),
+                "processor": processor(),
             },
             "fingerprints": {},
             "start": _now(),
@@ -109,27 +108,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _git_commit() -> str | None:
     here = Path(__file__).parent
     answer = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )

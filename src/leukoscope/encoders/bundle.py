@@ -1,7 +1,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.intensity import Intensity
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json, whole_folder, write_json
+from leukoscope.common.machine import versions
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.device import autocast
@@ -92,7 +92,7 @@ class EncoderInfo(Settings):
             method=method,
             recipe=dict(recipe or {}),
             pixels_fingerprint=pixels_fingerprint,
-            versions={name: version(name) for name in _LIBRARIES},
+            versions=versions(_LIBRARIES),
             licence=licence,
         )
 
