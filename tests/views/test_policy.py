@@ -47,15 +47,15 @@ def test_hcs_has_the_paper_s_five_operations_and_no_other() -> None:
     assert all(p > 0 for _, p in view.flip)
 
 
-def test_stained_keeps_the_colour() -> None:
+def test_stained_keeps_the_colour_and_most_of_the_size() -> None:
     view = Policy.load("stained").views[0]
     assert view.hue is None
     assert view.saturation is None
     assert view.grey is None
     assert view.zoom is not None
-    assert view.zoom.field == (0.5, 1.05)
+    assert view.zoom.field == (0.7, 1.05)
     assert view.shift is not None
-    assert view.shift.share == 0.2
+    assert view.shift.share == 0.1
 
 
 def written(folder: Path, text: str) -> Path:
