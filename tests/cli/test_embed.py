@@ -1,11 +1,11 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from leukoscope.cells.writer import CellSetWriter, cell_id
-from leukoscope.cli.main import run
 from leukoscope.encoders.features import Features
 
 
@@ -21,32 +21,25 @@ def cells(tmp_path: Path) -> Path:
     return folder
 
 
-def leukoscope(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr("sys.argv", ["leukoscope", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        run()
-    return int(ended.value.code or 0)
-
-
 def test_a_baseline_of_random_weights(
-    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cells: Path, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "f.h5ad"
-    assert leukoscope(monkeypatch, "embed", cells, "random:resnet18", out, "--only", "split=a", "--json") == 0
+    assert leukoscope("embed", cells, "random:resnet18", out, "--only", "split=a", "--json") == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (answer["cells"], answer["dim"]) == (3, 512)
     assert Features.read(out).uns["method"] == "random"
 
 
 def test_mistakes_end_with_one_line_and_code_2(
-    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cells: Path, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for encoder, message in [
         ("missing", "missing: not an encoder bundle"),
         ("random:resnet_18", "timm has none of that name"),
         ("imagenet:tf_efficientnet_lite0@none.pth", "none.pth: no such file of weights"),
     ]:
-        assert leukoscope(monkeypatch, "embed", cells, encoder, tmp_path / "f.h5ad") == 2
+        assert leukoscope("embed", cells, encoder, tmp_path / "f.h5ad") == 2
         error = capsys.readouterr().err.strip()
         assert message in error
         assert "\n" not in error

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 
 from leukoscope.cells.audit import audit
 from leukoscope.cells.simulate import simulate
-from leukoscope.cli.main import run
 from leukoscope.common.files import write_json
 from leukoscope.encoders.bundle import random_encoder
 from leukoscope.encoders.embed import embed
@@ -23,15 +23,8 @@ def features(tmp_path: Path) -> Path:
     return tmp_path / "moco.h5ad"
 
 
-def leukoscope(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr("sys.argv", ["leukoscope", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        run()
-    return int(ended.value.code or 0)
-
-
 def test_features_in_table_and_report_out(
-    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    features: Path, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     quick = [
@@ -46,7 +39,7 @@ def test_features_in_table_and_report_out(
         "--no-maps",
         "--json",
     ]
-    assert leukoscope(monkeypatch, "evaluate", features, f"again={features}", out, *quick) == 0
+    assert leukoscope("evaluate", features, f"again={features}", out, *quick) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["encoder,", "head", "accuracy", "balanced", "accuracy", "F1"]
     assert lines[1].startswith("moco linear")
@@ -54,12 +47,12 @@ def test_features_in_table_and_report_out(
     assert set(json.loads(lines[-1])["scores"]) == {"moco", "again"}
     assert (out / "report.html").is_file()
     before = (out / "results.json").read_text()
-    assert leukoscope(monkeypatch, "evaluate", "--rescore", out) == 0
+    assert leukoscope("evaluate", "--rescore", out) == 0
     assert (out / "results.json").read_text() == before
 
 
 def test_the_runs_behind_the_features_bring_curves_and_heat_into_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, leukoscope: Callable[..., int]
 ) -> None:
     cells = simulate(tmp_path / "c.set", cells=40, size=32, classes=["LYM", "NEU"], patients=4)
     encoder = random_encoder("resnet18", cells, size=32)
@@ -69,13 +62,13 @@ def test_the_runs_behind_the_features_bring_curves_and_heat_into_the_report(
     write_json(tmp_path / "audit.json", audit([cells]).as_dict())
     quick = ["--head", "linear", "--n-folds", 2, "--n-bootstrap", 0, "--set", "probes.inner_folds=2", "--no-maps"]
     given = ["--run", tmp_path / "run", "--audit", tmp_path / "audit.json", "--cells", cells.path]
-    assert leukoscope(monkeypatch, "evaluate", tmp_path / "moco.h5ad", tmp_path / "out", *quick, *given) == 0
+    assert leukoscope("evaluate", tmp_path / "moco.h5ad", tmp_path / "out", *quick, *given) == 0
     drawn = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert {"gradcam-moco", "training"} <= drawn
 
 
 def test_mistakes_end_with_one_line_and_code_2(
-    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    features: Path, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, message in [
         ([tmp_path / "run"], "evaluate: give FEATURES... and OUT, or --rescore RUN"),
@@ -85,7 +78,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         ([features, tmp_path / "run", "--run", tmp_path], "not an encoder bundle"),
         (["--rescore", tmp_path], "predictions.parquet: cannot be read as predictions"),
     ]:
-        assert leukoscope(monkeypatch, "evaluate", *words) == 2
+        assert leukoscope("evaluate", *words) == 2
         error = capsys.readouterr().err.strip()
         assert message in error
         assert "\n" not in error

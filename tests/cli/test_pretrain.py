@@ -1,10 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
-from leukoscope.cli.main import run
 from leukoscope.common.settings import read_yaml
 
 SMALL = ["--size", "32", "--batch", "8", "--epochs", "1", "--backbone", "resnet10t", "--device", "cpu"]
@@ -15,20 +15,13 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
     return simulate(tmp_path_factory.mktemp("cells") / "c.set", cells=16, size=32, patients=2)
 
 
-def leukoscope(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr("sys.argv", ["leukoscope", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        run()
-    return int(ended.value.code or 0)
-
-
 def test_flags_lie_over_the_recipe_and_leave_the_rest_of_it(
-    cells: CellSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cells: CellSet, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("train: {lr: 0.5, device: cpu, monitor_cells: 0}\nmethod_settings: {queue: 8, norm_groups: 2}\n")
     flags = ["--recipe", recipe, *SMALL[:-2], "--lr", "0.01"]
-    assert leukoscope(monkeypatch, "pretrain", cells.path, tmp_path / "run", *flags) == 0
+    assert leukoscope("pretrain", cells.path, tmp_path / "run", *flags) == 0
     told = read_yaml(tmp_path / "run" / "recipe.yaml")
     assert (told["train"]["lr"], told["train"]["device"], told["method_settings"]["queue"]) == (0.01, "cpu", 8)
     assert f"{tmp_path / 'run' / 'encoder'}: loss" in capsys.readouterr().out
@@ -49,12 +42,12 @@ def test_flags_lie_over_the_recipe_and_leave_the_rest_of_it(
 def test_mistakes_end_with_one_line_and_code_2(
     cells: CellSet,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    leukoscope: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     options: list[str],
     message: str,
 ) -> None:
-    assert leukoscope(monkeypatch, "pretrain", cells.path, tmp_path / "run", *SMALL, *options) == 2
+    assert leukoscope("pretrain", cells.path, tmp_path / "run", *SMALL, *options) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1
     assert message in error[0]

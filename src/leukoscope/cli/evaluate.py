@@ -107,19 +107,19 @@ def _behind(features: "Mapping[str, Features]", runs: "Iterable[Path]") -> "tupl
     """Encoder and ``history.csv`` by the name of the features that each encoder made."""
     from leukoscope.common.errors import InputError
     from leukoscope.encoders.bundle import Encoder
+    from leukoscope.training.history import histories
 
-    encoders, history = {}, {}
+    encoders: dict[str, Encoder] = {}
+    bundles: dict[str, Path] = {}
     for run in runs:
         bundle = run / "encoder" if (run / "encoder").is_dir() else run
         encoder = Encoder.load(bundle)
         made = [name for name, each in features.items() if each.uns.get("encoder_fingerprint") == encoder.fingerprint]
         if not made:
             raise InputError(f"--run {run}: none of the features were made by this encoder")
-        for name in made:
-            encoders[name] = encoder
-            if (bundle.parent / "history.csv").is_file():
-                history[name] = bundle.parent / "history.csv"
-    return encoders, history
+        encoders |= dict.fromkeys(made, encoder)
+        bundles |= dict.fromkeys(made, bundle)
+    return encoders, histories(bundles)
 
 
 def _say_scores(results: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
 from leukoscope.study.tasks import embed_task, supervised_baselines, task_folds
 from leukoscope.study.workspace import Workspace
+from leukoscope.training.history import histories
 
 
 def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, Any]:
@@ -95,11 +96,7 @@ def _report(
         cellset=cellset,
         features=features,
         encoders={key: Encoder.load(bundle) for key, bundle in encoders.items()},
-        history={
-            key: bundle.parent / "history.csv"
-            for key, bundle in encoders.items()
-            if (bundle.parent / "history.csv").exists()
-        },
+        history=histories(encoders),
         audit=audit.as_dict(),
         title=f"{space.recipe.title}: {name}",
         seed=space.recipe.seed,

@@ -35,5 +35,11 @@ def read_history(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
 
 
+def histories(bundles: Mapping[str, Path]) -> dict[str, Path]:
+    """``history.csv`` beside each encoder bundle, by the same names; one that was not trained here has none."""
+    beside = {name: bundle.parent / "history.csv" for name, bundle in bundles.items()}
+    return {name: path for name, path in beside.items() if path.is_file()}
+
+
 def _text(value: float | int | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
