@@ -61,7 +61,7 @@ def test_another_camera_is_refused(encoder: Encoder, classifier: Classifier, tmp
     with pytest.raises(InputError, match=r"deep\.set: has 12 bits, the classifier learned from 8"):
         classify(deep, encoder, classifier, tmp_path / "run")
     coarse = write_set(tmp_path / "coarse.set", np.arange(6) % 3, seed=1, pixel_size_um=0.6)
-    with pytest.raises(InputError, match=r"coarse\.set: has 0\.6 um a pixel, the classifier learned from 0\.5"):
+    with pytest.raises(InputError, match=r"coarse\.set: images show 14\.4 um, the classifier learned from .* 12 um"):
         classify(coarse, encoder, classifier, tmp_path / "run")
 
 

@@ -81,12 +81,12 @@ def test_an_existing_file_is_not_overwritten_unasked(make_set: MakeSet, tmp_path
     assert len(Features.read(tmp_path / "f.h5ad")) == 21
 
 
-def test_cells_of_another_pixel_size_are_warned_of(make_set: MakeSet, caplog: pytest.LogCaptureFixture) -> None:
+def test_cells_of_another_field_are_warned_of(make_set: MakeSet, caplog: pytest.LogCaptureFixture) -> None:
     encoder = random_encoder("resnet18", make_set("a.set", pixel_size_um=0.5), size=32, seed=0)
     embed(make_set("b.set", pixel_size_um=0.54), encoder)
     assert not caplog.records
     embed(make_set("c.set", pixel_size_um=0.56), encoder)
-    assert "0.56 um a pixel, the encoder learned 0.5" in caplog.text
+    assert "images show 17.9 um, the encoder learned from 16 um" in caplog.text
 
 
 def test_a_run_killed_in_the_middle_leaves_nothing_that_looks_whole(make_set: MakeSet, tmp_path: Path) -> None:

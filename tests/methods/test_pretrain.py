@@ -11,7 +11,7 @@ import torch
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
-from leukoscope.common.errors import InputError
+from leukoscope.common.errors import CheckFailed, InputError
 from leukoscope.common.files import read_json
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.methods.pretrain import PretrainSettings, pretrain
@@ -115,6 +115,27 @@ def test_a_folder_of_something_else_is_not_written_into(few_cells: Path, tmp_pat
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists already; choose another name or give --overwrite"):
         pretrain([CellSet.open(few_cells)], tmp_path, settings=settings())
+    with pytest.raises(InputError, match="holds something else"):
+        pretrain([CellSet.open(few_cells)], tmp_path, settings=settings(), overwrite=True)
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_run_is_not_deleted_for_one_that_cannot_begin(few_cells: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain([CellSet.open(few_cells)], out, settings=settings(epochs=1))
+    with pytest.raises(InputError, match="do not fill one batch"):
+        pretrain([CellSet.open(few_cells)], out, settings=settings(batch=4096), overwrite=True)
+    assert (out / "encoder" / "encoder.json").exists()
+
+
+def test_a_run_that_diverges_says_so(few_cells: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match="diverged in epoch 1: the loss is nan"):
+        pretrain([CellSet.open(few_cells)], tmp_path / "run", settings=settings(epochs=1, lr=1e30))
+
+
+def test_a_policy_of_other_views_than_the_method_takes_is_refused() -> None:
+    with pytest.raises(InputError, match="policy makes 3 views a cell, and moco takes 2"):
+        PretrainSettings.parse({"policy": {"views": [{"count": 3}]}}, where="x")
 
 
 def test_sixteen_bits_and_several_sets_train_together(tmp_path: Path) -> None:

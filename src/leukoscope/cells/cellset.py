@@ -10,10 +10,11 @@ import pandas as pd
 
 from leukoscope.cells.intensity import Intensity
 from leukoscope.common.errors import InputError
-from leukoscope.common.files import read_json
+from leukoscope.common.files import Mark, read_json
 from leukoscope.common.settings import Settings
 
 FORMAT_VERSION = 1
+MARK = Mark("cellset.json")
 TABLE_COLUMNS = ("cell_id", "source", "label", "patient", "slide", "batch", "split", "n_experts")
 
 
@@ -34,6 +35,11 @@ class CellSetInfo(Settings):
     std: tuple[float, ...]
     pixels_fingerprint: str
     table_fingerprint: str
+
+    @property
+    def field_um(self) -> float | None:
+        """Side of what an image shows, in micrometres: what stays the same when images are resized as a whole."""
+        return None if self.pixel_size_um is None else self.pixel_size_um * max(self.height, self.width)
 
 
 @dataclass(frozen=True)

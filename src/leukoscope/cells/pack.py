@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from leukoscope.cells.assemble import Assembler, reasons
-from leukoscope.cells.cellset import CellSetInfo
+from leukoscope.cells.cellset import MARK, CellSetInfo
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.prepare import Outcome, ReadyCell, prepare_all
@@ -59,7 +59,10 @@ class PackReport:
     def lines(self) -> list[str]:
         """The report for a person to read; what did not happen is not told."""
         info = self.info
-        shape = f"{info.width}x{info.height}, {info.bit_depth} bit, {', '.join(info.channels)}"
+        # A depth that the camera did not tell is a guess, and another set's may come out otherwise.
+        guessed = info.dtype != "uint8" and "bit_depth" not in info.packing
+        depth = f"{info.bit_depth} bit" + (" (by its brightest pixel; else --bit-depth)" if guessed else "")
+        shape = f"{info.width}x{info.height}, {depth}, {', '.join(info.channels)}"
         rejected = [f"  {count} {reason}" for reason, count in self.reasons.items()]
         told = [
             f"{self.packed} cells packed ({shape})",
@@ -93,7 +96,7 @@ def pack(
 
 def _pack(source: Path, out: Path, settings: PackSettings, jobs: int, overwrite: bool) -> PackReport:
     name, reader = reader_for(source, settings)
-    with whole_folder(out, overwrite=overwrite) as folder, pillow_without_limit():
+    with whole_folder(out, MARK, overwrite=overwrite) as folder, pillow_without_limit():
         if settings.fit is not None and settings.size is None:
             survey = _outcomes(reader.plan(source, settings), settings, jobs, "measuring")
             settings = settings.model_copy(update={"size": _common_side(survey, settings)})
@@ -106,7 +109,8 @@ def _pack(source: Path, out: Path, settings: PackSettings, jobs: int, overwrite:
                 packing={"reader": name, **_rule(settings)},
                 bit_depth=8 if settings.to_8_bit else settings.bit_depth,
                 percentiles=settings.percentiles if settings.intensity == "percentile" else None,
-                pixel_size_um=settings.pixel_size_um or plan.pixel_size_um,
+                # Resized images no longer have the pixels that the camera had.
+                pixel_size_um=settings.pixel_size_um or (None if settings.rule == "resize" else plan.pixel_size_um),
             )
     return PackReport(
         packed=info.count,

@@ -32,7 +32,7 @@ class PackSettings(Settings):
         bit_depth: bits that the camera used, such as 12 in 16-bit files; None takes the fewest that hold the pixels.
         to_8_bit: divide deeper pixels down to 8 bit, from the whole range of ``bit_depth``, which it needs.
         intensity: rule that scales pixels to [0, 1]; ``percentile`` takes ``percentiles`` over the whole set.
-        pixel_size_um: side of a pixel in micrometres.
+        pixel_size_um: side of a pixel, as packed, in micrometres; None takes what the source tells, unless resized.
         max_pixels: refuse an image with more pixels than this; None takes 2**23, for montages and fields 2**26.
         allow_outside: take files that lie outside the source (symbolic links, ``..``, absolute paths).
     """

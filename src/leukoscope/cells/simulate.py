@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.cellset import MARK, CellSet
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.simulator.camera import exposed
 from leukoscope.cells.simulator.kinds import KINDS, Kind, kinds_named
@@ -93,7 +93,7 @@ def simulate(
     simulation = Simulation(settings)
     dtype = np.dtype(np.uint8 if bit_depth <= 8 else np.uint16)
     with (
-        whole_folder(out, overwrite=overwrite) as folder,
+        whole_folder(out, MARK, overwrite=overwrite) as folder,
         CellSetWriter(folder, channels=("bright-field",), height=size, width=size, dtype=dtype) as writer,
         progress("simulating", cells) as advance,
     ):

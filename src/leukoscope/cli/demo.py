@@ -1,4 +1,3 @@
-import shutil
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +16,9 @@ def demo(
 ) -> None:
     """Walk the whole way on simulated cells, offline, in a few minutes: from pixels to a counted sample."""
     from leukoscope.cli.study import study
+    from leukoscope.common.runs import clear_run
 
     if overwrite:
-        shutil.rmtree(out, ignore_errors=True)
+        clear_run(out, "study")
     with as_file(files("leukoscope.study") / "demo.yaml") as recipe:
         study(recipe, out, overrides=overrides, jobs=jobs, json=json)

@@ -56,7 +56,7 @@ def pack(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Percentiles that --intensity percentile takes (by default 0.1 99.9)."),
     ] = None,
-    pixel_size_um: Annotated[float | None, typer.Option(help="Side of a pixel in micrometres.")] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="Side of a pixel, as packed, in micrometres.")] = None,
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse images with more pixels (by default 8 million, montages and fields 64).")
     ] = None,

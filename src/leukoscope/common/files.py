@@ -4,21 +4,33 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from leukoscope.common.errors import InputError
 
 
+class Mark(NamedTuple):
+    """By what a folder of one kind is known: a file in it, and how that file begins."""
+
+    file: str
+    begins: str = ""
+
+    def on(self, folder: Path) -> bool:
+        """Whether ``folder`` is of this kind."""
+        path = folder / self.file
+        return path.is_file() and path.read_bytes().startswith(self.begins.encode())
+
+
 @contextmanager
-def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(path: Path, mark: Mark, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder beside ``path`` to write into; it takes the name ``path`` only when the block ends well.
 
     What a killed run left beside ``path`` is removed by the next one.
 
     Raises:
-        InputError: when ``path`` exists already and ``overwrite`` is false.
+        InputError: as :func:`refuse_folder`.
     """
-    refuse_existing(path, overwrite=overwrite)
+    refuse_folder(path, mark, overwrite=overwrite)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -44,9 +56,31 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
-    """Raise InputError when ``path`` holds something already, unless it may be overwritten."""
-    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
+def refuse_folder(path: Path, mark: Mark, *, overwrite: bool = False) -> None:
+    """Refuse to write a folder ``path`` over what is there; only one with the same ``mark`` may be overwritten.
+
+    Raises:
+        InputError: when ``path`` is a file, or holds something that may not be replaced.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file, and a folder is to be written; choose another name")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"{path}: exists already; choose another name or give --overwrite")
+    if not mark.on(path):
+        raise InputError(f"{path}: holds something else than would be written, which --overwrite would delete")
+
+
+def refuse_file(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse to write a file ``path`` over what is there; only a file may be overwritten.
+
+    Raises:
+        InputError: when ``path`` is a folder, or a file that may not be replaced.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, and a file is to be written; choose another name")
+    if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name or give --overwrite")
 
 

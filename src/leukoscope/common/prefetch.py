@@ -1,12 +1,12 @@
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T]:
     """Draw ``items`` in a thread, ``depth`` ahead, so that reading the next batch overlaps computing this one.
 
     The order is kept; an exception of the source is raised where its item would have come. The thread ends when the

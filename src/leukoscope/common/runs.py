@@ -1,6 +1,7 @@
 import logging
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from leukoscope.common.files import whole_folder, write_json
+from leukoscope.common.files import Mark, refuse_folder, whole_file, whole_folder, write_json
 from leukoscope.common.machine import cpus, processor, versions
 
 log = logging.getLogger("leukoscope")
@@ -53,7 +54,11 @@ class RunFolder:
             "start": _now(),
         }
         path.mkdir(parents=True, exist_ok=True)
-        (path / "recipe.yaml").write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+        # A run that is entered again is not whole until it ends again.
+        (path / "results.json").unlink(missing_ok=True)
+        recipe = run_mark(verb).begins + yaml.safe_dump(dict(settings), sort_keys=False)
+        with whole_file(path / "recipe.yaml") as partial:
+            partial.write_text(recipe, encoding="utf-8")
 
     def fingerprint(self, name: str, value: str) -> None:
         """Record the fingerprint of an input, such as ``pixels`` of a CellSet, in the provenance."""
@@ -68,6 +73,21 @@ class RunFolder:
         write_json(self.path / "results.json", {**results, "provenance": self.provenance})
 
 
+def run_mark(verb: str) -> Mark:
+    """By what a run folder of ``verb`` is known, whole or not: the first line of its recipe."""
+    return Mark("recipe.yaml", f"# leukoscope {verb}\n")
+
+
+def clear_run(out: Path, verb: str) -> None:
+    """Delete the run folder ``out`` of ``verb``, where there is one.
+
+    Raises:
+        InputError: when ``out`` is something else.
+    """
+    refuse_folder(out, run_mark(verb), overwrite=True)
+    shutil.rmtree(out, ignore_errors=True)
+
+
 @contextmanager
 def run_folder(
     out: Path, *, verb: str, settings: Mapping[str, Any], seed: int, overwrite: bool = False, resumable: bool = False
@@ -78,14 +98,14 @@ def run_folder(
     ``out`` and takes its name when the block ends well. The block calls ``run.finish(results)``.
 
     Raises:
-        InputError: when ``out`` exists already, is not resumable, and ``overwrite`` is false.
+        InputError: when ``out`` is not resumable and exists already, unless it is a run of ``verb`` to be overwritten.
     """
     if resumable:
         run = RunFolder(out, verb=verb, settings=settings, seed=seed)
         with _log_to(out / "log.txt"):
             yield run
         return
-    with whole_folder(out, overwrite=overwrite) as partial:
+    with whole_folder(out, run_mark(verb), overwrite=overwrite) as partial:
         run = RunFolder(partial, verb=verb, settings=settings, seed=seed)
         with _log_to(partial / "log.txt"):
             yield run

@@ -38,7 +38,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
@@ -49,7 +49,7 @@ def with_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
     """Lay ``key.inner=value`` strings (the ``--set`` option; values are YAML) over a copy of ``data``.
 
     Raises:
-        InputError: when an override has no ``=`` or walks through something that is not a mapping.
+        InputError: when an override has no ``=``, walks through something that is not a mapping, or is no YAML.
     """
     result = deepcopy(dict(data))
     for override in overrides:
@@ -62,7 +62,10 @@ def with_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise InputError(f"--set {override}: {parent!r} has no keys below it")
-        target[last] = yaml.safe_load(value)
+        try:
+            target[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {override}: not a YAML value ({' '.join(str(error).split())})") from None
     return result
 
 
@@ -81,7 +84,9 @@ def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
         return f"{key}: required, but not given"
-    return f"{key}: {message[0].lower()}{message[1:]} (given: {fault['input']!r})"
+    # What is wrong with several keys together has all of them as its input: too much to show.
+    given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
+    return f"{key}: {message[0].lower()}{message[1:]}{given}"
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

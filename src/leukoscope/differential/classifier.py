@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from leukoscope.common.errors import InputError
-from leukoscope.common.files import read_json, whole_folder, write_json
+from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.calibration import apply_temperature
 from leukoscope.encoders.readout import Readout
@@ -20,6 +20,7 @@ from leukoscope.probes.linear import LinearHead
 from leukoscope.probes.mlp import MLPHead
 
 FORMAT_VERSION = 1
+MARK = Mark("classifier.json")
 HeadName = Literal["linear", "mlp"]
 _HEADS: dict[str, Callable[[Mapping[str, Tensor]], Head]] = {
     "linear": LinearHead.from_state,
@@ -30,7 +31,7 @@ _HEADS: dict[str, Callable[[Mapping[str, Tensor]], Head]] = {
 class ClassifierInfo(Settings):
     """What ``classifier.json`` holds: whose features the head takes, and what is known of its errors.
 
-    ``encoder_fingerprint`` to ``pixel_size_um`` say which cells, through which encoder, it may classify; ``readout``
+    ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
     training cells.
@@ -45,7 +46,7 @@ class ClassifierInfo(Settings):
     feature_dim: int
     channels: tuple[str, ...]
     bit_depth: int
-    pixel_size_um: float | None = None
+    field_um: float | None = None
     readout: Readout = Readout()
     pixels_fingerprint: str
     temperature: float
@@ -102,9 +103,9 @@ class Classifier:
         """Write the bundle folder ``path``, whole or not at all.
 
         Raises:
-            InputError: when ``path`` exists already and ``overwrite`` is false.
+            InputError: when ``path`` exists already, unless it is a bundle to be overwritten.
         """
-        with whole_folder(path, overwrite=overwrite) as folder:
+        with whole_folder(path, MARK, overwrite=overwrite) as folder:
             save_file(self.head.state(), folder / "classifier.safetensors")
             write_json(folder / "classifier.json", self.info.model_dump(mode="json"))
 

@@ -6,15 +6,12 @@ import pandas as pd
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
-from leukoscope.common.files import refuse_existing, write_json
-from leukoscope.common.runs import log, run_folder
+from leukoscope.common.files import refuse_folder, write_json
+from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import count
 from leukoscope.encoders.bundle import Encoder
-from leukoscope.encoders.embed import embed
-
-# Beyond this a cell of one class has the size of another.
-_PIXEL_SIZE_TOLERANCE = 0.10
+from leukoscope.encoders.embed import FIELD_TOLERANCE, embed
 
 
 def classify(
@@ -50,7 +47,7 @@ def classify(
         InputError: when the classifier was fitted on another encoder, other channels, bit depth or pixel size.
     """
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
-    refuse_existing(out, overwrite=overwrite)
+    refuse_folder(out, run_mark("classify"), overwrite=overwrite)
     info = classifier.info
     _refuse_misfit(cellset, encoder, classifier)
     settings = {"cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision}
@@ -78,20 +75,23 @@ def _refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) -
             f"the classifier was fitted on features of another encoder ({info.timm_name}, "
             f"{info.encoder_fingerprint[:12]}) than this one ({encoder.info.timm_name}, {found[:12]}); fit it anew"
         )
-    if len(cells.channels) != len(info.channels):
+    # Other names may be other words for the same; the same names in another order are another order of the channels.
+    mixed_up = cells.channels != info.channels and sorted(cells.channels) == sorted(info.channels)
+    if len(cells.channels) != len(info.channels) or mixed_up:
         raise InputError(
             f"{cellset.path}: has channels {', '.join(cells.channels)}, the classifier learned from "
-            f"{', '.join(info.channels)}; pack the same channels"
+            f"{', '.join(info.channels)}; pack the same channels in that order"
         )
     if cells.bit_depth != info.bit_depth:
         raise InputError(
             f"{cellset.path}: has {cells.bit_depth} bits, the classifier learned from {info.bit_depth}; is it of "
             "another camera? then fit a classifier for it, or pack with the bit depth of the camera"
         )
-    ours, theirs = cells.pixel_size_um, info.pixel_size_um
-    if ours is not None and theirs is not None and abs(ours / theirs - 1) > _PIXEL_SIZE_TOLERANCE:
+    ours, theirs = cells.field_um, info.field_um
+    if ours is not None and theirs is not None and abs(ours / theirs - 1) > FIELD_TOLERANCE:
         raise InputError(
-            f"{cellset.path}: has {ours:g} um a pixel, the classifier learned from {theirs:g}; pack at that pixel size"
+            f"{cellset.path}: images show {ours:.3g} um, the classifier learned from images of {theirs:.3g} um; pack "
+            "the same field, by --centre or --fit crop or pad"
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.intensity import Intensity
 from leukoscope.common.errors import InputError
-from leukoscope.common.files import read_json, whole_folder, write_json
+from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.machine import versions
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.backbone import create_backbone
@@ -25,13 +25,14 @@ from leukoscope.encoders.weights import read_weights
 from leukoscope.views.preprocess import Preprocess
 
 FORMAT_VERSION = 1
+MARK = Mark("encoder.json")
 _LIBRARIES = ("leukoscope", "torch", "timm")
 
 
 class EncoderInfo(Settings):
     """What ``encoder.json`` holds: everything that turns pixels into the features of these weights.
 
-    ``mean`` and ``std`` are per channel, of intensities in [0, 1]. ``intensity``, ``bit_depth`` and ``pixel_size_um``
+    ``mean`` and ``std`` are per channel, of intensities in [0, 1]. ``intensity``, ``bit_depth`` and ``field_um``
     are those of the training cells; ``pixels_fingerprint`` names them (None where no cells were trained on).
     """
 
@@ -42,7 +43,7 @@ class EncoderInfo(Settings):
     size: int
     intensity: Intensity
     bit_depth: int
-    pixel_size_um: float | None = None
+    field_um: float | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     feature_dim: int
@@ -85,7 +86,7 @@ class EncoderInfo(Settings):
             size=size,
             intensity=info.intensity,
             bit_depth=info.bit_depth,
-            pixel_size_um=info.pixel_size_um,
+            field_um=info.field_um,
             mean=mean or info.mean,
             std=std or spread,
             feature_dim=int(backbone.num_features),  # type: ignore[arg-type]
@@ -135,10 +136,10 @@ class Encoder:
         """Write the bundle folder ``path``, whole or not at all.
 
         Raises:
-            InputError: when ``path`` exists already and ``overwrite`` is false.
+            InputError: when ``path`` exists already, unless it is a bundle to be overwritten.
         """
         tensors = {key: value.detach().cpu().contiguous() for key, value in self.backbone.state_dict().items()}
-        with whole_folder(path, overwrite=overwrite) as folder:
+        with whole_folder(path, MARK, overwrite=overwrite) as folder:
             save_file(tensors, folder / "encoder.safetensors")
             write_json(folder / "encoder.json", self.info.model_dump(mode="json"))
 

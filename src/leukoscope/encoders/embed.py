@@ -9,18 +9,20 @@ import torch
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.writer import table_fingerprint
 from leukoscope.common.errors import InputError
-from leukoscope.common.files import refuse_existing
+from leukoscope.common.files import refuse_file
 from leukoscope.common.prefetch import prefetch
 from leukoscope.common.progress import progress
 from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device, pick_dtype
 from leukoscope.encoders.features import Features
+from leukoscope.encoders.folding import fold_norms
 from leukoscope.encoders.mapfile import MapFile
 from leukoscope.encoders.readout import Readout
 
-# A lens and camera whose pixels differ by more than this show the encoder cells of another size than it learned.
-_PIXEL_SIZE_TOLERANCE = 0.10
+# Every image is brought to the encoder's size: one that shows a field larger or smaller by more than this shows the
+# encoder cells of another size than it learned.
+FIELD_TOLERANCE = 0.10
 
 
 def embed(
@@ -55,25 +57,25 @@ def embed(
     """
     check_fits(encoder, cellset)
     if out is not None:
-        refuse_existing(out, overwrite=overwrite)
+        refuse_file(out, overwrite=overwrite)
     if maps and out is None:
         raise ValueError("maps are stored beside out, which is None")
     place = pick_device(device)
     pick_dtype(place, precision)
-    encoder.to(place)
+    folded = Encoder(fold_norms(encoder.to(place).backbone), encoder.info)
     x = np.empty((0, encoder.info.feature_dim), np.float32)
     with ExitStack() as stack:
         advance = stack.enter_context(progress("embed", len(cellset)))
         stored = stack.enter_context(MapFile(maps_path(out), len(cellset))) if maps and out is not None else None
         for start, pixels in prefetch(_batches(cellset, batch)):
             chosen = slice(start, start + len(pixels))
-            inputs = encoder.prepare(torch.from_numpy(pixels).to(place), cellset.info.intensity)
-            encoded = encoder.encode(inputs, precision=precision, readout=readout).cpu().numpy()
+            inputs = folded.prepare(torch.from_numpy(pixels).to(place), cellset.info.intensity)
+            encoded = folded.encode(inputs, precision=precision, readout=readout).cpu().numpy()
             if start == 0:
                 x = np.empty((len(cellset), encoded.shape[1]), np.float32)
             x[chosen] = encoded
             if stored is not None:
-                stored.write(chosen, encoder.maps(inputs, precision=precision))
+                stored.write(chosen, folded.maps(inputs, precision=precision))
             advance(len(pixels))
     features = Features(x, cellset.cells.reset_index(drop=True), origin(cellset, encoder, readout))
     if out is not None:
@@ -100,9 +102,12 @@ def check_fits(encoder: Encoder, cellset: CellSet) -> None:
             "%s: intensity rule %s, the encoder learned with %s: cells may look brighter or darker to it",
             *(cellset.path, cells.intensity.rule, info.intensity.rule),
         )
-    ours, theirs = cells.pixel_size_um, info.pixel_size_um
-    if ours is not None and theirs is not None and abs(ours / theirs - 1) > _PIXEL_SIZE_TOLERANCE:
-        log.warning("%s: %g um a pixel, the encoder learned %g: cells look another size", cellset.path, ours, theirs)
+    ours, theirs = cells.field_um, info.field_um
+    if ours is not None and theirs is not None and abs(ours / theirs - 1) > FIELD_TOLERANCE:
+        log.warning(
+            "%s: images show %.3g um, the encoder learned from %.3g um: cells look another size to it",
+            *(cellset.path, ours, theirs),
+        )
 
 
 def origin(cellset: CellSet, encoder: Encoder, readout: Readout = Readout()) -> dict[str, Any]:
@@ -121,7 +126,7 @@ def origin(cellset: CellSet, encoder: Encoder, readout: Readout = Readout()) -> 
         "channels": list(cells.channels),
         "bit_depth": cells.bit_depth,
         "intensity_rule": cells.intensity.rule,
-        "pixel_size_um": cells.pixel_size_um,
+        "field_um": cells.field_um,
     }
     return {key: value for key, value in known.items() if value is not None}
 

@@ -14,7 +14,7 @@ class Features:
     """Features ``x`` float32 ``(N, D)``, the CellSet's table ``cells`` in the same order, and their origin ``uns``.
 
     On disk an ``.h5ad`` (AnnData) that opens in scanpy and cellxgene as it is. ``uns`` holds ``pixels_fingerprint``,
-    ``table_fingerprint``, ``encoder_fingerprint``, ``method``, ``trained_on`` and what the cells look like.
+    ``table_fingerprint``, ``encoder_fingerprint``, ``method``, ``pretrained_on`` and what the cells look like.
     """
 
     x: np.ndarray

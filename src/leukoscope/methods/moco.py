@@ -57,6 +57,7 @@ class MoCo(Method):
     """
 
     watched = ("top1",)
+    views = 2
 
     def __init__(self, backbone: nn.Module, settings: MoCoSettings, *, cells: int, seed: int) -> None:
         super().__init__()

@@ -1,17 +1,17 @@
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lightning.fabric import Fabric
+from lightning.fabric.utilities import rank_zero_only
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import labels_of
-from leukoscope.common.files import read_json, refuse_existing
-from leukoscope.common.runs import RunFolder, log, run_folder
+from leukoscope.common.files import read_json, refuse_folder
+from leukoscope.common.runs import RunFolder, clear_run, log, run_folder, run_mark
 from leukoscope.common.settings import Settings, read_yaml
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.bundle import Encoder, EncoderInfo
@@ -62,6 +62,13 @@ class PretrainSettings(Settings):
         whole = entry(name).settings.parse(data.get("method_settings") or {}, where="method_settings")
         return {**data, "method_settings": whole.model_dump(mode="json")}
 
+    @model_validator(mode="after")
+    def _as_many_views_as_the_method_takes(self) -> "PretrainSettings":
+        wanted = entry(self.method).method.views
+        if wanted not in (None, self.policy.count):
+            raise ValueError(f"policy makes {self.policy.count} views a cell, and {self.method} takes {wanted}")
+        return self
+
 
 def pretrain(
     sets: Sequence[CellSet],
@@ -81,7 +88,7 @@ def pretrain(
         out: the run folder.
         settings: what to do; None takes the defaults, those of the paper on imaging flow cytometry.
         method: another method than that of ``settings``, with its defaults.
-        overwrite: start again where ``out`` holds something already.
+        overwrite: start again where ``out`` holds such a run already.
 
     Raises:
         InputError: when a setting is wrong or differs from those the run began with, or the cells do not fit.
@@ -92,7 +99,7 @@ def pretrain(
         settings = PretrainSettings.parse({**dict(settings), "method": method, "method_settings": {}}, where="method")
     recipe = {**settings.model_dump(mode="json"), "cells": [cellset.pixels_fingerprint for cellset in sets]}
     if overwrite:
-        shutil.rmtree(out, ignore_errors=True)
+        rank_zero_only(_clear)(sets, out, settings)
     if _finished(out, recipe):
         return out / "encoder"
     fabric = create_fabric(settings.train)
@@ -197,10 +204,17 @@ def _labels(sets: Sequence[CellSet]) -> np.ndarray | None:
     )
 
 
+def _clear(sets: Sequence[CellSet], out: Path, settings: PretrainSettings) -> None:
+    """Delete the run that stands in the way, once what would stop the new one at its start has been looked at."""
+    create_fabric(settings.train)
+    Batches(sets, settings.train.batch, settings.train.seed, weights=settings.set_weights)
+    clear_run(out, "pretrain")
+
+
 def _finished(out: Path, recipe: Mapping[str, Any]) -> bool:
     """Whether ``out`` holds this very run, whole; one begun is gone on with, anything else refused."""
     if not (out / "recipe.yaml").exists():
-        refuse_existing(out)
+        refuse_folder(out, run_mark("pretrain"))
         return False
     before = read_yaml(out / "recipe.yaml")
     refuse_changed(_binding(before), _binding(recipe), out)

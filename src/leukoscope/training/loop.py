@@ -7,7 +7,7 @@ from torch import Tensor
 
 from leukoscope.common.progress import progress as progress_bar
 from leukoscope.training.method import Method
-from leukoscope.training.monitors import Monitor, Views, refuse_collapse
+from leukoscope.training.monitors import Monitor, Views, refuse_collapse, refuse_divergence
 from leukoscope.training.optimisers import create_optimiser
 from leukoscope.training.run import Run, seeded
 from leukoscope.training.schedules import learning_rate, warmup_steps
@@ -31,7 +31,7 @@ def fit(
     ``out``. On one CPU thread a resumed run ends with the bits of an uninterrupted one.
 
     Raises:
-        CheckFailed: when the features collapse or the loss stays at chance.
+        CheckFailed: when the loss diverges, the features collapse or the loss stays at chance.
         InputError: when an epoch is shorter than one optimiser step, or the checkpoint cannot be read.
     """
     if settings.channels_last:
@@ -68,6 +68,7 @@ def fit(
                 method.after_step(progress)
                 advance(run.images_a_step, run.end_step(lr, loss, numbers, progress))
             batches.close()
+            refuse_divergence(float(run.sums["loss"]) / run.batches, epoch + 1)
             measured = monitor.measure(method.online(), fabric.device) if monitor else {}
             run.end_epoch(epoch, lr, measured)
             _judge(run, method, settings)

@@ -24,11 +24,13 @@ class Method(nn.Module, ABC):
     """A pre-training method: networks, loss, and what moves by momentum. The loop knows nothing else about it.
 
     Everything that a resumed run needs is a parameter or a buffer. ``watched`` names the numbers that
-    :meth:`loss` gives for every batch; their means are written to ``history.csv``.
+    :meth:`loss` gives for every batch; their means are written to ``history.csv``. ``views`` is how many views of a
+    cell it takes, None any number.
     """
 
     encoder: nn.Module
     watched: tuple[str, ...] = ()
+    views: int | None = None
 
     @abstractmethod
     def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:

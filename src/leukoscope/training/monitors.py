@@ -105,6 +105,16 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
+def refuse_divergence(loss: float, epoch: int) -> None:
+    """Stop a run whose mean loss is no number: its weights are lost.
+
+    Raises:
+        CheckFailed: one line with what usually helps.
+    """
+    if not np.isfinite(loss):
+        raise CheckFailed(f"diverged in epoch {epoch}: the loss is {loss}; lower the learning rate, or check the views")
+
+
 def refuse_collapse(numbers: Mapping[str, float], method: Method, epoch: int) -> None:
     """Stop a run whose features have become one point or one line, or whose loss never left chance.
 
@@ -112,8 +122,6 @@ def refuse_collapse(numbers: Mapping[str, float], method: Method, epoch: int) ->
         CheckFailed: one line with the number that tells, and what usually helps.
     """
     advice = "lower the learning rate, check the views, or give --set train.collapse_steps=0 to go on regardless"
-    if not np.isfinite(numbers["loss"]):
-        raise CheckFailed(f"diverged in epoch {epoch}: the loss is {numbers['loss']}; {advice}")
     if numbers.get("spread", 1.0) < 0.01:
         raise CheckFailed(f"collapsed in epoch {epoch}: feature spread {numbers['spread']:.4f} of 1; {advice}")
     if numbers.get("rankme", np.inf) < 1.2:

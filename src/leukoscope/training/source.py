@@ -1,8 +1,6 @@
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from queue import Empty, Full, Queue
 
 import numpy as np
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
+from leukoscope.common.prefetch import prefetch
 
 _AHEAD = 3
 
@@ -86,7 +85,7 @@ class Batches:
         share = self.batch // self.world
         order = self.order(epoch).reshape(self.per_epoch, self.batch)[start:]
         mine = order[:, self.rank * share : (self.rank + 1) * share]
-        with closing(_ahead(self.read(cells) for cells in mine)) as batches:
+        with closing(prefetch((self.read(cells) for cells in mine), _AHEAD)) as batches:
             yield from batches
 
     def read(self, cells: np.ndarray) -> Batch:
@@ -103,50 +102,6 @@ class Batches:
             pixels[rows] = read
         tensor = torch.from_numpy(pixels)
         return Batch(tensor.pin_memory() if self.pin else tensor, torch.from_numpy(cells.astype(np.int64)))
-
-
-def _ahead(items: Iterator[Batch]) -> Generator[Batch]:
-    """Pass ``items`` on while a thread makes the next few; what fails in the thread is raised here."""
-    made: Queue[Batch | BaseException | None] = Queue(_AHEAD)
-    stop = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return
-            except Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True, name="batches")
-    thread.start()
-    try:
-        while (item := _take(made, thread)) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _take(made: "Queue[Batch | BaseException | None]", thread: threading.Thread) -> Batch | BaseException | None:
-    while True:
-        try:
-            return made.get(timeout=1.0)
-        except Empty:
-            if not thread.is_alive() and made.empty():
-                raise RuntimeError("the reading thread ended without a word") from None
 
 
 def _shares(sets: Sequence[CellSet], weights: Sequence[float] | None) -> list[int]:
