@@ -52,11 +52,18 @@ def test_an_overlay_relabels_and_leaves_cells_out(features: Features, tmp_path: 
     assert np.sum(info.confusion) == 200
 
 
+@pytest.mark.parametrize(("group", "told"), [(None, "patient"), ("none", None)])
+def test_patients_stay_whole_unless_asked(
+    features: Features, tmp_path: Path, group: str | None, told: str | None
+) -> None:
+    assert fit(features, tmp_path / "classifier", group=group, settings=QUICK).info.group == told
+
+
 def test_features_that_do_not_say_where_they_are_from_are_refused(features: Features, tmp_path: Path) -> None:
     stranger = Features(features.x, features.cells, {"bit_depth": 8})
     with pytest.raises(InputError, match="features: uns lacks encoder_fingerprint, timm_name, channels, pixels_finger"):
         fit(stranger, tmp_path / "classifier")
-    with pytest.raises(InputError, match="features: no column 'kind' in their table; it has cell_id"):
+    with pytest.raises(InputError, match="--label kind: no such column in the features' table; it has cell_id"):
         fit(features, tmp_path / "classifier", label="kind")
     assert not (tmp_path / "classifier").exists()
 

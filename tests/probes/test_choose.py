@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from leukoscope.common.errors import InputError
 from leukoscope.probes.choose import as_chosen, choose_encoders
 
 
@@ -28,7 +29,7 @@ def test_each_fold_takes_the_encoder_best_inside_its_training_cells(tried: pd.Da
 
 
 def test_encoders_that_are_no_candidates_cannot_be_chosen(tried: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match="no inner scores of a linear head for d"):
+    with pytest.raises(InputError, match="needs several values of C"):
         choose_encoders(tried, ["d"])
 
 

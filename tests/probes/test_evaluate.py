@@ -155,6 +155,21 @@ def test_cells_seen_in_pre_training_are_told(tmp_path: Path) -> None:
     assert results["encoders"]["a"]["seen_in_pretraining"] == "unknown"
 
 
+def test_an_encoder_answers_for_its_own_cells_only(tmp_path: Path) -> None:
+    pretrain = images_of(features().select(np.arange(5)), tmp_path / "pretrain.set")
+    given = {
+        "own": features(method="moco", pretrained_on=pretrain.pixels_fingerprint),
+        "other": features(method="moco", pretrained_on=f"{pretrain.pixels_fingerprint}+another"),
+        "imagenet": features(method="imagenet"),
+    }
+    encoders = evaluate(given, tmp_path / "run", **QUICK, pretrain=[pretrain])["encoders"]
+    assert {name: told["seen_in_pretraining"] for name, told in encoders.items()} == {
+        "own": 5,
+        "other": "unknown",
+        "imagenet": "none",
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [

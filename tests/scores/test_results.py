@@ -53,3 +53,10 @@ def test_predictions_of_other_folds_are_refused(spoil) -> None:
     table, folds = evaluated()
     with pytest.raises(InputError, match="head linear, seed 0 did not test exactly the cells that the folds hold out"):
         score_predictions(spoil(table), folds)
+
+
+def test_every_repeat_of_the_folds_must_be_there() -> None:
+    table, folds = evaluated()
+    both = pd.concat([folds, folds.assign(repeat=1)])
+    with pytest.raises(InputError, match=r"head linear, seed 0 has repeats \[0\], the folds have \[0, 1\]"):
+        score_predictions(table, both)

@@ -23,6 +23,10 @@ def written(tmp_path: Path, **changes: object) -> Path:
     return path
 
 
+def moco(**pretrain: object) -> dict[str, object]:
+    return {"cells": ["cells"], "pretrain": pretrain}
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_reads(path: Path) -> None:
     assert read_recipe(path).name == path.stem
@@ -58,6 +62,20 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ),
         ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain and random"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "dino"}}}, "names 'dino'"),
+        ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "moco"}}}, "its classifier is fitted on"),
+        ({"encoders": {"moco": {"cells": [], "pretrain": {}}}}, "encoders.moco.cells"),
+        ({"encoders": {"moco": moco(size={"sweep": 5})}}, "sweep needs a list of values"),
+        (
+            {
+                "encoders": {"moco": {**moco(size={"sweep": [32, 64]}), "choose": "inner"}},
+                "tasks": {"kinds": {"cells": "cells", "heads": ["knn"]}},
+            },
+            "moco is chosen by the linear probe",
+        ),
+        (
+            {"encoders": {"moco": moco(size={"sweep": [32, 64]}, train={"monitor_cells": 0})}},
+            "a sweep chosen by rankme needs train.monitor_cells",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:

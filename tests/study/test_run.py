@@ -7,6 +7,7 @@ import yaml
 
 from leukoscope.common.errors import CheckFailed, InputError
 from leukoscope.common.files import read_json
+from leukoscope.encoders.features import Features
 from leukoscope.study.run import study
 
 RECIPE: dict[str, Any] = {
@@ -89,7 +90,12 @@ def test_the_sample_is_counted_beside_its_truth(done: tuple[Path, Path, dict[str
 
 def test_a_second_call_repeats_nothing_that_is_whole(done: tuple[Path, Path, dict[str, Any]]) -> None:
     recipe, out, results = done
-    stages = ("sets/cells.set/cellset.json", "encoders/random/encoder/encoder.json", "tasks/kinds/predictions.parquet")
+    stages = (
+        "sets/cells.set/cellset.json",
+        "encoders/random/encoder/encoder.json",
+        "tasks/kinds/predictions.parquet",
+        "samples/patient/differential.json",
+    )
     before = [(out / name).stat().st_mtime_ns for name in stages]
     again = study(recipe, out, jobs=1)
     assert [(out / name).stat().st_mtime_ns for name in stages] == before
@@ -99,8 +105,49 @@ def test_a_second_call_repeats_nothing_that_is_whole(done: tuple[Path, Path, dic
 
 def test_a_folder_of_another_recipe_is_refused(done: tuple[Path, Path, dict[str, Any]]) -> None:
     recipe, out, _ = done
-    with pytest.raises(InputError, match=r"another recipe \(it differs in seed\)"):
-        study(recipe, out, overrides=["seed=3"])
+    with pytest.raises(InputError, match=r"another recipe \(it differs in seed, tasks\.kinds\)"):
+        study(recipe, out, overrides=["seed=3", "tasks.kinds.folds=4"])
+
+
+def test_a_study_may_grow_by_a_task(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, out, results = done
+    trained = out / "encoders/moco/train.lr=0.01/results.json"
+    before = trained.stat().st_mtime_ns
+    simple = {"cells": "cells.evaluate", "group": "none", "heads": ["linear"], "folds": 2}
+    grown = {**RECIPE, "tasks": {**RECIPE["tasks"], "all": simple}}
+    again = study(written(tmp_path, grown), out, jobs=1)
+    assert again["tasks"]["kinds"] == results["tasks"]["kinds"]
+    assert again["tasks"]["all"]["classes"] == ["K562", "LYM", "NEU"]
+    assert trained.stat().st_mtime_ns == before
+
+
+def test_what_would_stop_a_study_late_is_told_before_training(tmp_path: Path) -> None:
+    task = RECIPE["tasks"]["kinds"]
+    wrong = {
+        "classes": (["NEU", "EOX"], "no cell of class 'EOX'"),
+        "heads": (["linear", "liner"], "no such head"),
+        "probes": ({"heads": {"linear": {"c": [1]}}}, "unknown key 'c'"),
+        "supervised": ({"resnet19": {}}, "no network 'resnet19'"),
+        "folds": (500, "too few for 500 folds"),
+    }
+    for key, (value, message) in wrong.items():
+        recipe = {**RECIPE, "tasks": {"kinds": {**task, "merge": {}, key: value}}}
+        with pytest.raises(InputError, match=message):
+            study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out/encoders").exists()
+
+
+def test_a_sample_takes_the_trial_that_rankme_chose(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    moco = {**RECIPE["encoders"]["moco"], "choose": "rankme"}
+    sample = {"cells": "patient", "task": "kinds", "encoder": "moco"}
+    task = {**RECIPE["tasks"]["kinds"], "heads": ["linear"], "supervised": {}}
+    recipe = {**RECIPE, "encoders": {"moco": moco}, "tasks": {"kinds": task}, "samples": {"patient": sample}}
+    results = study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
+    chosen = results["sweeps"]["moco"]["chosen"]
+    told = read_json(tmp_path / "out/classifiers/kinds-moco-linear/classifier.json")
+    features = Features.read(tmp_path / f"out/features/kinds/moco:{chosen}.h5ad")
+    assert told["encoder_fingerprint"] == features.uns["encoder_fingerprint"]
+    assert sum(found["count"] for found in results["samples"]["patient"]["classes"].values()) == 40
 
 
 def test_evaluating_pretraining_cells_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from leukoscope.study.sweep import trials
 
 
@@ -22,3 +24,9 @@ def test_trials_share_nothing_that_one_could_change_for_another() -> None:
     first, second = trials({"train": {"lr": {"sweep": [0.01, 0.05]}}}).values()
     first["train"]["lr"] = 7
     assert second["train"]["lr"] == 0.05
+
+
+@pytest.mark.parametrize("values", [5, [], {}])
+def test_a_sweep_without_values_is_refused(values: object) -> None:
+    with pytest.raises(ValueError, match=r"train\.lr: sweep needs a list of values"):
+        trials({"train": {"lr": {"sweep": values}}})

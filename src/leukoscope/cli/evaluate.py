@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from leukoscope.encoders.features import Features
 
 _FEATURES = "Features (.h5ad) of the same cells by one or more encoders; NAME=FILE names the encoder."
-_RESCORE = "Score the predictions of an evaluation anew, without a model."
+_RESCORE = "Score the predictions of an evaluation anew; its report then shows what --cells and --audit bring."
 _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_small; may be repeated."
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
@@ -58,18 +58,18 @@ def evaluate(
     from leukoscope.report.page import write_report
     from leukoscope.scores.rescore import rescore as again
 
+    cellset = CellSet.open(cells) if cells else None
+    audited = read_json(audit) if audit else None
     if rescore is not None:
         results = again(rescore)
         _say_scores(results)
-        _say_report(results, write_report(rescore), json)
+        _say_report(results, write_report(rescore, cellset=cellset, audit=audited), json)
         return
     if out is None or not features:
         raise InputError("evaluate: give FEATURES... and OUT, or --rescore RUN")
     found = read_features(features)
     settings = EvaluateSettings.of_flags(overrides or [], supervised or [], device=device)
-    cellset = CellSet.open(cells) if cells else None
     encoders, history = _behind(found, runs or [])
-    audited = read_json(audit) if audit else None
     results = run(
         found,
         out,

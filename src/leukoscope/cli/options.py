@@ -17,11 +17,13 @@ LabelsFile = Annotated[
 ]
 GroupColumn = Annotated[
     str | None,
-    typer.Option("--group", metavar="COLUMN", help="Cells that share this column stay in one fold (patient, slide)."),
+    typer.Option(
+        "--group", metavar="COLUMN", help="Cells that share it stay in one fold; by default patient or slide; or none."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the recipe; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.lr; may be repeated."),
 ]
 Only = Annotated[
     str | None,

@@ -20,15 +20,13 @@ def say_samples(samples: Mapping[str, Mapping[str, Any]]) -> None:
     """Print each sample's counts beside its true composition, where that is known."""
     for name, sample in samples.items():
         say(f"\nsample {name}: classified and counted")
-        rows = []
+        rows, known = [], sum(sample["truth"].values())
         for kind, found in sample["classes"].items():
-            true = sample["truth"].get(kind)
+            true = f"{100 * sample['truth'].get(kind, 0) / known:.1f}" if known else "-"
             low, high = (100 * limit for limit in found["wilson"])
             share = f"{100 * found['proportion']:.1f} [{low:.1f}, {high:.1f}]"
             corrected = f"{100 * found['adjusted_proportion']:.1f}"
-            rows.append(
-                [kind, found["count"], share, corrected, "-" if true is None else f"{100 * true / sample['n']:.1f}"]
-            )
+            rows.append([kind, found["count"], share, corrected, true])
         say_table(["", "cells", "% [95 %]", "corrected %", "true %"], rows)
 
 

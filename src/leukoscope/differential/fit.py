@@ -6,16 +6,18 @@ import pandas as pd
 import torch
 
 from leukoscope.cells.folds import make_folds
+from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
-from leukoscope.common.files import refuse_existing
+from leukoscope.common.files import refuse_folder
 from leukoscope.common.runs import log
 from leukoscope.differential.calibration import apply_temperature, fit_temperature
-from leukoscope.differential.classifier import Classifier, ClassifierInfo, HeadName
-from leukoscope.encoders.device import pick_device
+from leukoscope.differential.classifier import MARK, Classifier, ClassifierInfo, HeadName
+from leukoscope.encoders.device import pick_head_device
 from leukoscope.encoders.features import Features
 from leukoscope.encoders.readout import Readout
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
+from leukoscope.probes.evaluated import labels_of_cells
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import Inner, TrainingSet
 from leukoscope.probes.registry import head_of
@@ -50,7 +52,8 @@ def fit(
         head: ``linear`` or ``mlp``.
         label: the column that holds the class.
         overlay: labels laid over the table, instead of the column.
-        group: cells that share this column (patient, slide) stay in one fold.
+        group: a column whose cells stay in one fold; None takes ``patient`` or else ``slide`` where the table has it,
+            ``"none"`` groups nothing.
         n_folds: folds of the cross-validation.
         seed: of folds and head.
         settings: of the head and where it runs.
@@ -59,9 +62,10 @@ def fit(
     Raises:
         InputError: when labels are missing, too few for the folds, or the features do not say where they are from.
     """
-    refuse_existing(out, overwrite=overwrite)
+    refuse_folder(out, MARK, overwrite=overwrite)
     source = _source(features)
-    labels = _labels(features, label, overlay)
+    labels = labels_of_cells(features.cells, label=label, overlay=overlay)
+    group = resolve_group(features.cells, group)
     settings = settings or ProbeSettings()
     folds = make_folds(features.cells, labels, n_folds=n_folds, group=group, seed=seed)
     unseen = cross_validate(features, labels, folds, heads=(head,), seeds=(seed,), settings=settings).predictions
@@ -83,10 +87,10 @@ def fit(
         group=group,
         seed=seed,
     )
-    classifier = Classifier(fitted.head, info)
-    classifier.save(out, overwrite=overwrite)
+    Classifier(fitted.head, info).save(out, overwrite=overwrite)
     log.info("classifier %s: %d cells, temperature %.2f, %s", out, len(truth), temperature, info.cross_validated)
-    return classifier
+    # As anyone will load it: on the CPU, wherever it was fitted.
+    return Classifier.load(out)
 
 
 def _source(features: Features) -> dict[str, Any]:
@@ -101,21 +105,10 @@ def _source(features: Features) -> dict[str, Any]:
         "timm_name": str(uns["timm_name"]),
         "channels": tuple(str(name) for name in uns["channels"]),
         "bit_depth": int(uns["bit_depth"]),
-        "pixel_size_um": float(uns["pixel_size_um"]) if "pixel_size_um" in uns else None,
+        "field_um": float(uns["field_um"]) if "field_um" in uns else None,
         "readout": Readout.of(uns),
         "pixels_fingerprint": str(uns["pixels_fingerprint"]),
     }
-
-
-def _labels(features: Features, column: str, overlay: Labels | None) -> np.ndarray:
-    if overlay is not None:
-        labels = overlay.of(features.ids)
-        if all(value is None for value in labels):
-            raise InputError("labels: the file names none of these cells; is it of another CellSet?")
-        return labels
-    if column not in features.cells:
-        raise InputError(f"features: no column {column!r} in their table; it has {', '.join(features.cells.columns)}")
-    return np.array([None if pd.isna(value) else str(value) for value in features.cells[column]], dtype=object)
 
 
 def _fit_all(
@@ -134,7 +127,7 @@ def _fit_all(
     for _, table in folds.groupby("fold", sort=True):
         rows = {role: np.sort(row_of[part["cell_id"]].to_numpy()) for role, part in table.groupby("role")}
         inner.append(Inner(rows["train"], rows["test"]))
-    device = pick_device(settings.device)
+    device = pick_head_device(settings.device)
     data = Data(torch.from_numpy(features.x).to(device), torch.from_numpy(y).to(device), len(classes))
     training = TrainingSet(np.flatnonzero(y >= 0), tuple(inner))
     return head_of(head, settings.heads.get(head, {})).fit(data, [Job(training, seed)])[0]

@@ -30,6 +30,12 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def pick_head_device(name: str = "auto") -> torch.device:
+    """As :func:`pick_device`, for heads: they sum in float64, which Apple's GPUs lack, so ``mps`` gives the CPU."""
+    device = pick_device(name)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def pick_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     """The dtype that autocast computes in on ``device``.
 

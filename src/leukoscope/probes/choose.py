@@ -2,6 +2,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from leukoscope.common.errors import InputError
+
 _FOLD = ["repeat", "fold"]
 _HEAD = "linear"
 
@@ -19,11 +21,12 @@ def choose_encoders(tried: pd.DataFrame, candidates: Sequence[str]) -> pd.DataFr
         ``repeat, fold, encoder, log_loss, accuracy``: one row an outer fold.
 
     Raises:
-        ValueError: when no candidate was probed by a linear head inside the training folds.
+        InputError: when no linear head tried several penalties on them, which is what is compared.
     """
-    rows = tried[(tried["head"] == _HEAD) & tried["encoder"].isin(candidates)].reset_index(drop=True)
+    linear = tried[tried["head"] == _HEAD] if len(tried) else tried
+    rows = linear[linear["encoder"].isin(candidates)].reset_index(drop=True) if len(linear) else linear
     if rows.empty:
-        raise ValueError(f"no inner scores of a {_HEAD} head for {', '.join(candidates)}")
+        raise InputError(f"{', '.join(candidates)}: to choose among them, the head {_HEAD} needs several values of C")
     best = rows.loc[rows.groupby(_FOLD)["log_loss"].idxmin()]
     return best[[*_FOLD, "encoder", "log_loss", "accuracy"]].reset_index(drop=True)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
-from leukoscope.encoders.device import pick_device
+from leukoscope.encoders.device import pick_head_device
 from leukoscope.encoders.features import Features
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import OuterFold, outer_folds
@@ -107,7 +107,7 @@ def _data(features: Features, y: np.ndarray, n_classes: int, device: str, encode
     if not np.isfinite(x).all():
         cell = features.ids[~np.isfinite(x).all(axis=1)][0]
         raise InputError(f"{encoder}: the features of cell {cell} are not finite; did its pre-training diverge?")
-    place = pick_device(device)
+    place = pick_head_device(device)
     return Data(torch.from_numpy(x).to(place), torch.from_numpy(y).to(place), n_classes)
 
 

@@ -5,13 +5,11 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.cells.folds import make_folds
+from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
 from leukoscope.encoders.features import Features
-
-NO_GROUP = "none"
-_GROUPS = ("patient", "slide")
 
 
 @dataclass(frozen=True)
@@ -102,26 +100,6 @@ def labels_of_cells(cells: pd.DataFrame, *, label: str, overlay: Labels | None) 
         origin = f"--label {label}" if overlay is None else "--labels"
         raise InputError(f"{origin}: labels none of the cells; is it of another CellSet?")
     return labels
-
-
-def resolve_group(cells: pd.DataFrame, group: str | None) -> str | None:
-    """The column that holds cells together: as asked, else ``patient``, else ``slide``, else None; it is logged.
-
-    Raises:
-        InputError: when the column asked for is missing.
-    """
-    if group == NO_GROUP:
-        return None
-    if group is not None:
-        if group not in cells.columns:
-            raise InputError(f"--group {group}: no such column; the table has {', '.join(cells.columns)}")
-        return group
-    for name in _GROUPS:
-        if name in cells.columns and cells[name].notna().any():
-            log.info("folds and intervals keep the cells of one %s together (--group none turns it off)", name)
-            return name
-    log.info("no patient or slide is known: folds and intervals take cells one by one")
-    return None
 
 
 def _in_folds(cells: pd.DataFrame, labels: np.ndarray, folds: pd.DataFrame) -> np.ndarray:

@@ -27,17 +27,19 @@ class EvaluateSettings(Settings):
         return cls.parse(with_overrides(given, overrides), where="--set")
 
 
-def read_features(named: Sequence[str]) -> dict[str, Features]:
+def read_features(given: Sequence[str]) -> dict[str, Features]:
     """Read features given as ``FILE`` (the encoder then has the file's name) or ``NAME=FILE``.
 
     Raises:
         InputError: when a file is no features, or two encoders have one name.
     """
     found: dict[str, Features] = {}
-    for text in named:
+    for text in given:
         name, separator, file = text.partition("=")
-        path = Path(file) if separator else Path(text)
-        name = name if separator else path.stem
+        # Features of a sweep's trial have a = in their own name.
+        named = bool(separator) and not Path(text).is_file()
+        path = Path(file if named else text)
+        name = name if named else path.stem
         if name in found:
             raise InputError(f"{path}: there is an encoder {name!r} already; name it with NAME={path}")
         found[name] = Features.read(path)

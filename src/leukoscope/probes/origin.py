@@ -17,6 +17,9 @@ _TOLD = (
     "pretrained_on",
 )
 
+# Weights that have seen no cells of ours: drawn by chance, or learned from photographs.
+_WITHOUT_CELLS = ("random", "imagenet")
+
 
 def describe_encoders(features: Mapping[str, Features], pretrain: Sequence[CellSet] = ()) -> dict[str, Any]:
     """Where each encoder comes from, and whether evaluated cells were seen in its pre-training.
@@ -25,12 +28,10 @@ def describe_encoders(features: Mapping[str, Features], pretrain: Sequence[CellS
         ``encoders``: by name what the features' ``uns`` tells, and ``seen_in_pretraining``: ``none``, ``all``,
         ``unknown`` or a number of cells; ``notes``: what a reader should distrust, in sentences.
     """
-    first = next(iter(features.values()))
-    shared = _shared_cells(first.cells, pretrain) if pretrain else None
     encoders, notes = {}, []
     for name, each in features.items():
         told = {key: _plain(each.uns[key]) for key in _TOLD if key in each.uns}
-        seen = _seen(each, shared)
+        seen = _seen(each, pretrain)
         encoders[name] = {**told, "seen_in_pretraining": seen}
         if seen == "unknown":
             notes.append(f"{name}: it is not known which cells it was pre-trained on, so overlap was not checked.")
@@ -47,15 +48,18 @@ def _shared_cells(cells: pd.DataFrame, pretrain: Sequence[CellSet]) -> int:
     return sum(content_hash(cell) in seen for cell in cells["cell_id"])
 
 
-def _seen(features: Features, shared: int | None) -> str | int:
-    if features.uns.get("method") == "random":
+def _seen(features: Features, pretrain: Sequence[CellSet]) -> str | int:
+    if features.uns.get("method") in _WITHOUT_CELLS:
         return "none"
     trained_on = features.uns.get("pretrained_on")
     if trained_on is not None and trained_on == features.uns.get("pixels_fingerprint"):
         return "all"
-    if shared is not None:
-        return shared or "none"
-    return "unknown"
+    if trained_on is not None:
+        # Of the sets given, those of this encoder; others are other encoders'.
+        names = trained_on.split("+")
+        sets = {cellset.pixels_fingerprint: cellset for cellset in pretrain}
+        pretrain = [sets[name] for name in names] if sets.keys() >= set(names) else []
+    return (_shared_cells(features.cells, pretrain) or "none") if pretrain else "unknown"
 
 
 def _plain(value: Any) -> Any:

@@ -23,18 +23,16 @@ def initial(sizes: Sequence[int], seed: int) -> list[Tensor]:
     return parameters
 
 
-def forward(parameters: Sequence[Tensor], x: Tensor, keep: Sequence[Tensor] | None = None) -> Tensor:
+def forward(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
     """Logits ``(P, n, K)`` of P stacked MLPs for their own inputs ``(P, n, D)``.
 
     Each hidden layer is followed by ReLU and layer normalisation, as in the paper ("each transformation followed by
-    non-linear activation and normalization operations"). ``keep`` holds dropout masks for the hidden layers.
+    non-linear activation and normalization operations").
     """
     hidden = list(zip(*[iter(parameters[:-2])] * 4, strict=True))
-    for layer, (weight, bias, scale, shift) in enumerate(hidden):
+    for weight, bias, scale, shift in hidden:
         # (P, n, in) x (P, in, out) -> (P, n, out)
         x = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2)).relu()
         x = F.layer_norm(x, x.shape[-1:]) * scale[:, None] + shift[:, None]
-        if keep is not None:
-            x = x * keep[layer]
     weight, bias = parameters[-2:]
     return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))

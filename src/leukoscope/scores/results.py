@@ -71,7 +71,7 @@ def score_predictions(
 
 
 def covers(table: pd.DataFrame, folds: pd.DataFrame, where: str = "predictions") -> None:
-    """Check that every head, seed and repeat tested each cell in the fold that holds it out, and no other cell.
+    """Check that every head and seed tested each cell once a repeat, in the fold that holds it out, and no other cell.
 
     Raises:
         InputError: when one did not.
@@ -80,10 +80,16 @@ def covers(table: pd.DataFrame, folds: pd.DataFrame, where: str = "predictions")
     expected = {
         int(str(repeat)): rows.set_index("cell_id")["fold"].sort_index() for repeat, rows in test.groupby("repeat")
     }
+    for (encoder, head, seed), rows in blocks_of(table, RUN[:-1]):
+        if set(rows["repeat"]) != expected.keys():
+            raise InputError(
+                f"{where}: encoder {encoder}, head {head}, seed {seed} has repeats {sorted(set(rows['repeat']))}, the "
+                f"folds have {sorted(expected)}; compare only what was run on the same folds"
+            )
     for (encoder, head, seed, repeat), rows in blocks_of(table, RUN):
         found = rows.set_index("cell_id")["fold"].sort_index()
-        wanted = expected.get(int(str(repeat)))
-        if wanted is None or not found.index.equals(wanted.index) or not np.array_equal(found, wanted):
+        wanted = expected[int(str(repeat))]
+        if not found.index.equals(wanted.index) or not np.array_equal(found, wanted):
             raise InputError(
                 f"{where}: encoder {encoder}, head {head}, seed {seed} did not test exactly the cells that the folds "
                 f"hold out in repeat {repeat}; compare only what was run on the same folds"

@@ -31,19 +31,35 @@ def make_encoders(space: Workspace) -> dict[str, dict[str, Path]]:
             bundles[name] = {"": _random(space, name, plan, RandomSettings.parse(plan.random, f"{where}.random"))}
             continue
         bundles[name] = {}
-        for trial, values in trials(plan.pretrain or {}).items():
-            settings = PretrainSettings.parse(values, f"{where}.pretrain")
+        for trial, settings in settings_of(space, name).items():
             log.info("encoder %s %s", name, trial)
             cells = [space.cells(reference) for reference in plan.cells]
             bundles[name][trial] = pretrain(cells, space.encoder_path(name, trial), settings=settings)
     return bundles
 
 
+def settings_of(space: Workspace, name: str) -> dict[str, PretrainSettings]:
+    """The settings of each trial of a pre-trained encoder, on the recipe's device where they name none.
+
+    Raises:
+        InputError: one line naming the key at fault.
+    """
+    where = f"{space.recipe.name}: encoders.{name}.pretrain"
+    found = {}
+    for trial, values in trials(space.recipe.encoders[name].pretrain or {}).items():
+        train = {"device": space.recipe.device, **values.get("train", {})}
+        found[trial] = PretrainSettings.parse({**values, "train": train}, where)
+    return found
+
+
 def largest_rankme(space: Workspace, name: str, bundles: Mapping[str, Path]) -> tuple[str, dict[str, float]]:
-    """The trial whose features have the largest RankMe on the cells it was trained on, and every trial's RankMe."""
-    finals = {trial: read_json(space.encoder_path(name, trial) / "results.json")["final"] for trial in bundles}
-    scores = {trial: float(final["rankme"]) for trial, final in finals.items()}
-    return max(scores, key=scores.__getitem__), scores
+    """The trial whose features have the largest RankMe on the cells it was trained on, and RankMe where it was watched.
+
+    Of an encoder that is not swept, its one trial.
+    """
+    finals = {trial: read_json(space.encoder_path(name, trial) / "results.json")["final"] for trial in bundles if trial}
+    scores = {trial: float(final["rankme"]) for trial, final in finals.items() if "rankme" in final}
+    return max(scores, key=scores.__getitem__, default=next(iter(bundles))), scores
 
 
 def _random(space: Workspace, name: str, plan: EncoderPlan, settings: RandomSettings) -> Path:

@@ -6,6 +6,7 @@ import pandas as pd
 from leukoscope.cells.audit import AuditReport, audit
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.folds import split
+from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import labels_of
 from leukoscope.cells.pack import pack
 from leukoscope.cells.pack_settings import PackSettings
@@ -56,6 +57,7 @@ def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
 def _write_split(path: Path, cellset: CellSet, source: CellSource, *, seed: int) -> None:
     has_labels = "label" in cellset.cells.columns
     labels = labels_of(cellset) if has_labels else np.full(len(cellset), None, dtype=object)
-    parts = split(cellset.cells, labels, source.split or {}, group=source.group, seed=seed)
+    group = resolve_group(cellset.cells, source.group)
+    parts = split(cellset.cells, labels, source.split or {}, group=group, seed=seed)
     with whole_file(path) as partial:
         pd.DataFrame({"cell_id": cellset.ids, "part": np.asarray(parts)}).to_parquet(partial, index=False)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings, read_yaml, with_overrides
 from leukoscope.encoders.readout import Readout
+from leukoscope.study.sweep import trials
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -17,7 +18,8 @@ class CellSource(Settings):
     """Where a set of cells comes from: exactly one of ``pack``, ``simulate`` and ``open``.
 
     ``pack`` and ``simulate`` take the settings of those verbs, ``open`` the path of a CellSet. ``split`` names
-    parts and their shares; the cells are split once, stratified, duplicates and groups kept together.
+    parts and their shares; the cells are split once, stratified, duplicates kept together, and groups: cells that share
+    the column ``group``, by default ``patient`` or else ``slide`` where the table has it (``none``: no groups).
     """
 
     pack: dict[str, Any] | None = None
@@ -43,7 +45,7 @@ class EncoderPlan(Settings):
     training fold, so that no test fold has a say).
     """
 
-    cells: tuple[str, ...]
+    cells: tuple[str, ...] = Field(min_length=1)
     pretrain: dict[str, Any] | None = None
     random: dict[str, Any] | None = None
     choose: Literal["rankme", "inner"] = "rankme"
@@ -52,7 +54,15 @@ class EncoderPlan(Settings):
     def _one_kind(self) -> "EncoderPlan":
         if (self.pretrain is None) == (self.random is None):
             raise ValueError("give exactly one of pretrain and random")
+        train = (self.pretrain or {}).get("train", {})
+        if self.swept and self.choose == "rankme" and train.get("monitor_cells", 2) in (0, 1):
+            raise ValueError("a sweep chosen by rankme needs train.monitor_cells, the cells that it is measured on")
         return self
+
+    @property
+    def swept(self) -> bool:
+        """Whether it has several trials."""
+        return len(trials(self.pretrain or {})) > 1
 
 
 class Task(Settings):
@@ -63,17 +73,20 @@ class Task(Settings):
     classes: tuple[str, ...] | None = None
     merge: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     group: str | None = None
-    heads: tuple[str, ...] = ("linear", "mlp", "knn")
-    folds: int = 5
-    repeats: int = 1
-    seeds: tuple[int, ...] = (0,)
+    heads: tuple[str, ...] = Field(default=("linear", "mlp", "knn"), min_length=1)
+    folds: int = Field(default=5, ge=2)
+    repeats: int = Field(default=1, ge=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     embed: Readout = Readout()
     probes: dict[str, Any] = Field(default_factory=dict)
     supervised: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Sample(Settings):
-    """A new sample to classify and count with a head fitted on all annotated cells of a task."""
+    """A new sample to classify and count with a head fitted on all annotated cells of a task.
+
+    Of an encoder that is swept, the trial that ``rankme`` chose is taken.
+    """
 
     cells: str
     task: str
@@ -107,13 +120,20 @@ class Recipe(Settings):
         for name, encoder in self.encoders.items():
             for cells in encoder.cells:
                 self._check_cells(cells, f"encoders.{name}.cells")
+        inner = [name for name, encoder in self.encoders.items() if encoder.swept and encoder.choose == "inner"]
         for name, task in self.tasks.items():
             self._check_cells(task.cells, f"tasks.{name}.cells")
+            if inner and "linear" not in task.heads:
+                raise ValueError(f"tasks.{name}.heads: {inner[0]} is chosen by the linear probe; add linear")
         for name, sample in self.samples.items():
             self._check_cells(sample.cells, f"samples.{name}.cells")
             for key, known in ((sample.task, self.tasks), (sample.encoder, self.encoders)):
                 if key not in known:
                     raise ValueError(f"samples.{name} names {key!r}, which the recipe does not define")
+            if self.encoders[sample.encoder].swept and self.encoders[sample.encoder].choose != "rankme":
+                raise ValueError(f"samples.{name}: {sample.encoder} is chosen anew in each fold; choose it by rankme")
+            if _overlap(sample.cells, self.tasks[sample.task].cells):
+                raise ValueError(f"samples.{name} counts cells of {sample.cells}, which its classifier is fitted on")
         return self
 
     def _check_cells(self, reference: str, where: str) -> None:
@@ -122,6 +142,12 @@ class Recipe(Settings):
             raise ValueError(f"{where}: no set {name!r}; the recipe has {', '.join(self.sets)}")
         if part and part not in (self.sets[name].split or {}):
             raise ValueError(f"{where}: set {name!r} is not split into a part {part!r}")
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Whether two references ``SET`` or ``SET.PART`` share cells."""
+    (set_a, _, part_a), (set_b, _, part_b) = a.partition("."), b.partition(".")
+    return set_a == set_b and (not part_a or not part_b or part_a == part_b)
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +7,14 @@ from leukoscope.common.runs import run_folder
 from leukoscope.common.settings import read_yaml
 from leukoscope.study.recipe import read_recipe
 from leukoscope.study.workspace import Workspace
+
+# By what is seen that a part of a recipe was begun. Before that it may change, and new parts may come at any time.
+_LEAVES = {
+    "sets": ("sets/{}.set", "sets/{}.split.parquet"),
+    "encoders": ("encoders/{}",),
+    "tasks": ("features/{}", "supervised/{}", "tasks/{}"),
+    "samples": ("samples/{}",),
+}
 
 
 def study(
@@ -19,7 +27,8 @@ def study(
 ) -> dict[str, Any]:
     """Carry out a recipe: cells, audit, encoders, evaluations with their reports, samples.
 
-    ``out`` keeps every stage; the same call goes on where one was cut off and repeats nothing that is whole.
+    ``out`` keeps every stage; the same call goes on where one was cut off and repeats nothing that is whole. What was
+    not begun may change; sets, tasks and samples may be added to a study that is done, and use its encoders.
 
     Args:
         recipe: the YAML file, see :class:`~leukoscope.study.recipe.Recipe`.
@@ -52,9 +61,22 @@ def _refuse_another(out: Path, resolved: dict[str, Any]) -> None:
         if out.exists() and any(out.iterdir()):
             raise InputError(f"{out}: exists and holds no study; choose another folder")
         return
-    before = read_yaml(out / "recipe.yaml")
-    changed = sorted(key for key in resolved.keys() | before.keys() if resolved.get(key) != before.get(key))
+    changed = _differences(out, read_yaml(out / "recipe.yaml"), resolved)
     if changed:
         raise InputError(
             f"{out}: holds a study of another recipe (it differs in {', '.join(changed)}); choose another folder"
         )
+
+
+def _differences(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys, such as ``seed`` or ``tasks.kinds``, of what was begun by another recipe."""
+    found = sorted(key for key in before.keys() | now.keys() if key not in _LEAVES and before.get(key) != now.get(key))
+    for key, leaves in _LEAVES.items():
+        old, new = before.get(key, {}), now.get(key, {})
+        for name in sorted(old.keys() | new.keys()):
+            begun = any((out / leaf.format(name)).exists() for leaf in leaves)
+            # An encoder that comes later would be missing where tasks have been evaluated.
+            late = key == "encoders" and name not in old and (out / "tasks").exists()
+            if old.get(name) != new.get(name) and (begun or late):
+                found.append(f"{key}.{name}")
+    return found

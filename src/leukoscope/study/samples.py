@@ -1,33 +1,56 @@
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
+from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.differential.classify import classify
 from leukoscope.differential.fit import fit
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
+from leukoscope.study.encoders import largest_rankme
+from leukoscope.study.tasks import feature_name, probe_settings
 from leukoscope.study.workspace import Workspace, classes_of
 
 
-def classify_sample(space: Workspace, name: str) -> dict[str, Any]:
-    """Fit the sample's head on all annotated cells of its task, classify and count its cells.
+def classify_sample(space: Workspace, name: str, bundles: Mapping[str, Path]) -> dict[str, Any]:
+    """Fit the sample's head on all annotated cells of its task, as they were evaluated; classify and count its cells.
+
+    Args:
+        space: the study.
+        name: of the sample.
+        bundles: the trials of its encoder.
 
     Returns:
-        What ``differential.json`` holds, and ``truth`` where the sample's cells carry labels: the true counts.
+        What ``differential.json`` holds, and ``truth`` where the sample's cells carry labels: the cells of each class.
     """
     sample = space.recipe.samples[name]
-    bundle = space.encoder_path(sample.encoder) / "encoder"
+    task, device = space.recipe.tasks[sample.task], space.recipe.device
+    trial, _ = largest_rankme(space, sample.encoder, bundles)
     classifier = space.out / "classifiers" / f"{sample.task}-{sample.encoder}-{sample.head}"
-    _, labels = space.annotated(space.recipe.tasks[sample.task])
     if not classifier.exists():
         log.info("sample %s: fit %s on %s", name, sample.head, sample.task)
-        features = Features.read(space.features_path(sample.task, sample.encoder))
-        fit(features, classifier, head=sample.head, overlay=labels, seed=space.recipe.seed)
-    cells = space.cells(sample.cells)
-    out = space.out / "samples" / name
-    differential = classify(cells, Encoder.load(bundle), classifier, out, overwrite=True)
-    task = space.recipe.tasks[sample.task]
-    known = classes_of(task, cells) if task.label in cells.cells.columns else np.array([])
-    truth = {str(label): int((known == label).sum()) for label in sorted({str(label) for label in known})}
+        features = Features.read(space.features_path(sample.task, feature_name(sample.encoder, trial)))
+        _, labels = space.annotated(task)
+        settings = probe_settings(space, sample.task)
+        fit(
+            features,
+            classifier,
+            head=sample.head,
+            overlay=labels,
+            group=task.group,
+            n_folds=task.folds,
+            seed=space.recipe.seed,
+            settings=settings,
+        )
+    cells, out = space.cells(sample.cells), space.out / "samples" / name
+    if not out.exists():
+        classify(cells, Encoder.load(bundles[trial]), classifier, out, device=device)
+    differential = read_json(out / "differential.json")
+    truth: dict[str, int] = {}
+    if task.label in cells.cells.columns:
+        known = pd.Series(classes_of(task, cells)).dropna()
+        truth = {str(kind): int(count) for kind, count in known.value_counts().sort_index().items()}
     return {**differential, "truth": truth}

@@ -10,13 +10,13 @@ from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
-from leukoscope.probes.crossval import ProbeSettings
 from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
+from leukoscope.study.check import check_plan
 from leukoscope.study.encoders import largest_rankme, make_encoders
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
-from leukoscope.study.tasks import embed_task, supervised_baselines, task_folds
+from leukoscope.study.tasks import embed_task, feature_name, probe_settings, supervised_baselines, task_folds
 from leukoscope.study.workspace import Workspace
 from leukoscope.training.history import histories
 
@@ -26,6 +26,7 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
     seconds: dict[str, float] = {}
     with _timed(seconds, "cells"):
         make_sets(space, jobs=jobs)
+        check_plan(space)
         report = check_leaks(space, allow=allow_leaks)
     with _timed(seconds, "encoders"):
         bundles = make_encoders(space)
@@ -36,7 +37,7 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
     samples = {}
     for name in space.recipe.samples:
         with _timed(seconds, f"sample {name}"):
-            samples[name] = classify_sample(space, name)
+            samples[name] = classify_sample(space, name, bundles[space.recipe.samples[name].encoder])
     return {
         "recipe": space.recipe.name,
         "tasks": tasks,
@@ -66,9 +67,9 @@ def _evaluate(
             pretrain=[space.cells(c) for plan in space.recipe.encoders.values() if plan.pretrain for c in plan.cells],
             task=name,
             seed=space.recipe.seed,
-            settings=ProbeSettings.parse(task.probes, f"{space.recipe.name}: tasks.{name}.probes"),
+            settings=probe_settings(space, name),
             choose={
-                f"{encoder} (chosen)": [f"{encoder}:{trial}" for trial in trials]
+                f"{encoder} (chosen)": [feature_name(encoder, trial) for trial in trials]
                 for encoder, trials in bundles.items()
                 if len(trials) > 1 and space.recipe.encoders[encoder].choose == "inner"
             },
@@ -87,9 +88,7 @@ def _report(
     audit: AuditReport,
 ) -> None:
     encoders = {
-        f"{encoder}:{trial}" if trial else encoder: bundle
-        for encoder, trials in bundles.items()
-        for trial, bundle in trials.items()
+        feature_name(encoder, trial): bundle for encoder, trials in bundles.items() for trial, bundle in trials.items()
     }
     write_report(
         space.task_path(name),

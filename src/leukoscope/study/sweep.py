@@ -8,6 +8,9 @@ def trials(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     ``{"lr": {"sweep": [0.01, 0.05]}, "size": 64}`` gives ``lr=0.01`` and ``lr=0.05``; without a sweep there is one
     trial, named ``""``.
+
+    Raises:
+        ValueError: when a sweep has no list of values.
     """
     swept = list(_swept(settings, ()))
     found = {}
@@ -25,6 +28,8 @@ def _swept(settings: Mapping[str, Any], above: tuple[str, ...]) -> list[tuple[tu
     for key, value in settings.items():
         if isinstance(value, Mapping):
             if set(value) == {"sweep"}:
+                if not isinstance(value["sweep"], list) or not value["sweep"]:
+                    raise ValueError(f"{'.'.join((*above, key))}: sweep needs a list of values")
                 found.append(((*above, key), list(value["sweep"])))
             else:
                 found.extend(_swept(value, (*above, key)))

@@ -5,13 +5,17 @@ import pandas as pd
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.folds import make_folds
+from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import Labels
+from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
 from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
-from leukoscope.probes.evaluated import resolve_group, with_group
+from leukoscope.probes.crossval import ProbeSettings
+from leukoscope.probes.evaluated import with_group
+from leukoscope.probes.networks import MODELS
 from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
 from leukoscope.scores import predictions
 from leukoscope.study.workspace import Workspace
@@ -25,13 +29,40 @@ def embed_task(
     found = {}
     for encoder_name, encoder_trials in bundles.items():
         for trial, bundle in encoder_trials.items():
-            key = f"{encoder_name}:{trial}" if trial else encoder_name
+            key = feature_name(encoder_name, trial)
             path = space.features_path(name, key)
             if not path.exists():
                 log.info("task %s: embed by %s", name, key)
                 embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, readout=task.embed)
             found[key] = Features.read(path)
     return found
+
+
+def feature_name(encoder: str, trial: str) -> str:
+    """What a trial's features are called beside those of other encoders."""
+    return f"{encoder}:{trial}" if trial else encoder
+
+
+def probe_settings(space: Workspace, name: str) -> ProbeSettings:
+    """The settings of a task's heads, on the recipe's device where they name none.
+
+    Raises:
+        InputError: one line naming the key at fault.
+    """
+    given = {"device": space.recipe.device, **space.recipe.tasks[name].probes}
+    return ProbeSettings.parse(given, f"{space.recipe.name}: tasks.{name}.probes")
+
+
+def supervised_settings(space: Workspace, name: str) -> dict[str, SupervisedSettings]:
+    """The settings of each network that a task trains from scratch.
+
+    Raises:
+        InputError: one line naming the key at fault.
+    """
+    where, networks = f"{space.recipe.name}: tasks.{name}.supervised", space.recipe.tasks[name].supervised
+    for model in networks.keys() - set(MODELS):
+        raise InputError(f"{where}: no network {model!r}; choose from {', '.join(MODELS)}")
+    return {model: SupervisedSettings.parse(values, f"{where}.{model}") for model, values in networks.items()}
 
 
 def task_folds(space: Workspace, name: str, cellset: CellSet, labels: Labels) -> pd.DataFrame:
@@ -48,17 +79,16 @@ def supervised_baselines(
 ) -> pd.DataFrame | None:
     """Predictions of the networks trained from scratch on the same folds; None where the task asks for none."""
     tables = []
-    for model, values in space.recipe.tasks[name].supervised.items():
+    for model, settings in supervised_settings(space, name).items():
         path = space.out / "supervised" / name / f"{model}.parquet"
         if not path.exists():
             log.info("task %s: supervised %s", name, model)
-            where = f"{space.recipe.name}: tasks.{name}.supervised.{model}"
             table = cross_validate_images(
                 cellset,
                 labels.of(cellset.ids),
                 folds,
                 model=model,
-                settings=SupervisedSettings.parse(values, where),
+                settings=settings,
                 seed=space.recipe.seed,
                 device=space.recipe.device,
             )

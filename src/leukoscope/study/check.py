@@ -1,0 +1,21 @@
+from leukoscope.probes.registry import head_of
+from leukoscope.study.encoders import settings_of
+from leukoscope.study.tasks import probe_settings, supervised_settings, task_folds
+from leukoscope.study.workspace import Workspace
+
+
+def check_plan(space: Workspace) -> None:
+    """Look, before anything is trained, for what would stop a study late: settings, heads, classes, too few cells.
+
+    Raises:
+        InputError: one line naming what is at fault.
+    """
+    for name, plan in space.recipe.encoders.items():
+        if plan.pretrain is not None:
+            settings_of(space, name)
+    for name, task in space.recipe.tasks.items():
+        probes = probe_settings(space, name)
+        for head in task.heads:
+            head_of(head, probes.heads.get(head, {}))
+        supervised_settings(space, name)
+        task_folds(space, name, *space.annotated(task))
