@@ -1,6 +1,6 @@
 """How fast pre-training goes from files on disk, against lightly's own MoCo v2 pipeline and against arithmetic.
 
-    python benchmarks/pretraining.py --sizes 64          # under four minutes on two cores
+    python benchmarks/pretraining.py --sizes 64          # about nine minutes on two cores
     python benchmarks/pretraining.py                     # 64, 128 and 224 px
 
 Both train a ResNet-18 with MoCo v2 on the same cells: ours from a CellSet through batched views, lightly's from PNG
@@ -126,11 +126,17 @@ class Lightly:
         self.sgd = torch.optim.SGD(trained, lr=0.03, momentum=0.9, weight_decay=1e-4)
 
     def load(self, workers: int, count: int) -> torch.utils.data.DataLoader:
-        """A loader of ``count`` batches and one more, so that nothing is made ahead in the others' turns."""
-        wanted = torch.utils.data.RandomSampler(self.data, replacement=True, num_samples=(count + 1) * self.batch)
+        """A loader of ``count`` batches, and as many before and after them as it makes ahead."""
+        batches = count + 2 * self.ahead(workers)
+        wanted = torch.utils.data.RandomSampler(self.data, replacement=True, num_samples=batches * self.batch)
         return torch.utils.data.DataLoader(
             self.data, self.batch, sampler=wanted, num_workers=workers, persistent_workers=workers > 0
         )
+
+    @staticmethod
+    def ahead(workers: int) -> int:
+        """Batches that a ``DataLoader`` makes ahead, by its default of two a worker."""
+        return 2 * workers
 
     def step(self, views: list[Tensor]) -> None:
         """One optimiser step, as in lightly's example."""
@@ -146,20 +152,28 @@ class Lightly:
         self.sgd.zero_grad()
 
     def from_disk(self, count: int) -> float:
-        """Seconds a batch from the files; the first batch only fills the pipeline and is not timed."""
+        """Seconds a batch from the files, in the steady state.
+
+        When the clock starts, the loader has as many batches ready as when it stops: what was made before is not
+        timed, but neither is what it would have to make again. (Timing the last batches of a loader would give it those
+        made ahead for nothing.) The rest is drained, so that no worker is busy in another's turn.
+        """
         batches = iter(self.loader)
-        next(batches)
+        for _ in range(self.ahead(self.loader.num_workers)):
+            self.step(next(batches)[0])
         start = time.perf_counter()
-        for views, *_ in batches:
-            self.step(views)
-        return (time.perf_counter() - start) / count
+        for _ in range(count):
+            self.step(next(batches)[0])
+        seconds = (time.perf_counter() - start) / count
+        for _ in batches:
+            pass
+        return seconds
 
     def choose_workers(self, choices: tuple[int, ...], count: int) -> int:
-        """Take the number of workers that serves best, each warmed up first."""
+        """Take the number of workers that serves best, each in its steady state."""
         trials = {}
         for workers in choices:
             self.loader = self.load(workers, count)
-            self.from_disk(count)
             trials[workers] = self.from_disk(count)
         best = min(trials, key=lambda workers: trials[workers])
         self.loader = self.load(best, count)
@@ -234,8 +248,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pre-training throughput against lightly's MoCo v2.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 224])
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--count", type=int, default=3, help="batches a turn")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--count", type=int, default=20, help="batches a turn")
     parser.add_argument("--cells", type=int, default=512)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

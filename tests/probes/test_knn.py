@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from leukoscope.probes.head import Data, Job
 from leukoscope.probes.knn import NearestHead, NearestProbe
@@ -19,15 +22,38 @@ def cells() -> Data:
 @pytest.mark.parametrize("k", [1, 5, 20])
 def test_votes_are_scikit_learns(cells, k):
     rows = np.arange(200)
-    head = NearestProbe(k=(k,)).fit(cells, [Job(TrainingSet(rows, ()))])[0].head
+    head = NearestProbe(k=(k,), whiten=(0,)).fit(cells, [Job(TrainingSet(rows, ()))])[0].head
     peer = KNeighborsClassifier(k, metric="cosine").fit(cells.x[:200].numpy(), cells.y[:200].numpy())
     np.testing.assert_allclose(head.probabilities(cells.x[200:]), peer.predict_proba(cells.x[200:].numpy()), atol=1e-6)
+
+
+def test_whitened_votes_are_those_of_scikit_learns_whitened_components(cells):
+    rows = np.arange(200)
+    head = NearestProbe(k=(5,), whiten=(6,)).fit(cells, [Job(TrainingSet(rows, ()))])[0].head
+    space = make_pipeline(StandardScaler(), PCA(6, whiten=True)).fit(cells.x[:200].numpy())
+    train, test = (space.transform(x.numpy()) for x in (cells.x[:200], cells.x[200:]))
+    peer = KNeighborsClassifier(5, metric="cosine").fit(train, cells.y[:200].numpy())
+    np.testing.assert_allclose(head.probabilities(cells.x[200:]), peer.predict_proba(test), atol=1e-6)
+
+
+def test_the_space_is_chosen_in_the_inner_folds(cells):
+    rows = np.arange(240)
+    inner = inner_folds(rows, cells.y.numpy(), np.arange(300), 4)
+    chosen = NearestProbe(k=(5,)).fit(cells, [Job(TrainingSet(rows, inner))])[0].chosen
+    assert chosen == {"k": 5, "whiten": 0}
+    # Four features of the light outweigh what tells the kinds apart.
+    light = 20 * torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    lit = Data(torch.cat([cells.x, light], dim=1), cells.y, 3)
+    fitted = NearestProbe(k=(5,)).fit(lit, [Job(TrainingSet(rows, inner))])[0]
+    assert fitted.chosen["whiten"] > 0
+    # More axes than there are features are all of them.
+    assert len(fitted.head.space.axes) == 20
 
 
 def test_k_is_the_most_accurate_in_the_inner_folds(cells):
     rows = np.arange(240)
     inner = inner_folds(rows, cells.y.numpy(), np.arange(300), 4)
-    fitted = NearestProbe().fit(cells, [Job(TrainingSet(rows, inner))])[0]
+    fitted = NearestProbe(whiten=(0,)).fit(cells, [Job(TrainingSet(rows, inner))])[0]
     correct = {}
     for k in (1, 5, 20):
         hits = []

@@ -25,7 +25,7 @@ class Bases:
     @classmethod
     def of(cls, x: Tensor, training: Sequence[Tensor]) -> "Bases":
         """The axes of each training set (rows of ``x`` ``(N, D)``), of its own cells alone."""
-        found = [_principal(x[rows]) for rows in training]
+        found = [principal(x[rows]) for rows in training]
         return cls(*(torch.stack(each) for each in zip(*found, strict=True)))
 
     def unfold(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))
 
 
-def _principal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def principal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean ``(D,)``, axes ``(D, D)`` and variances ``(D,)`` of one training set ``(n, D)``, the largest one last."""
     mean, std = moments(x)
     standard = (x - mean) / std
     variances, axes = torch.linalg.eigh(standard.T @ standard / len(x))

@@ -123,7 +123,9 @@ class LinearProbe(Settings):
                 index = data.rows(inner.validation)
                 p = [head.probabilities(data.x[index]) for head in heads[inner.fit.tobytes()]]
                 scores.append([validation_scores(values, data.y[index]) for values in p])
-            tried.append(candidates("C", self.C, scores, [len(inner.validation) for inner in each.inner]))
+            tried.append(
+                candidates([{"C": c} for c in self.C], scores, [len(inner.validation) for inner in each.inner])
+            )
         return tried
 
     def _rank(self, tried: dict[str, float]) -> tuple[float, float]:

@@ -106,7 +106,7 @@ class MLPProbe(Settings):
                 p = [heads[key].probabilities(data.x[index]) for key in keys]
                 scores.append([validation_scores(each, data.y[index]) for each in p])
             sizes = [len(inner.validation) for inner in splits]
-            tried.append(candidates("learning_rate", self.learning_rates, scores, sizes))
+            tried.append(candidates([{"learning_rate": rate} for rate in self.learning_rates], scores, sizes))
         return tried
 
     def _candidates(self, training: TrainingSet) -> list[tuple[np.ndarray, float]]:

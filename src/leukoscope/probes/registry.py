@@ -11,9 +11,9 @@ HEADS: dict[str, LinearProbe | MLPProbe | NearestProbe] = {
     "linear": LinearProbe(),
     "mlp": MLPProbe(),
     "knn": NearestProbe(),
-    "knn-1": NearestProbe(k=(1,)),
-    "knn-5": NearestProbe(k=(5,)),
-    "knn-20": NearestProbe(k=(20,)),
+    "knn-1": NearestProbe(k=(1,), whiten=(0,)),
+    "knn-5": NearestProbe(k=(5,), whiten=(0,)),
+    "knn-20": NearestProbe(k=(20,), whiten=(0,)),
 }
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ def validation_scores(probabilities: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def candidates(
-    name: str, values: Sequence[float], scores: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]
+    values: Sequence[Mapping[str, float]], scores: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]
 ) -> list[dict[str, float]]:
-    """Mean log loss and accuracy of each value of the hyper-parameter ``name``; nothing where there are no splits.
+    """Mean log loss and accuracy beside each of the hyper-parameters' ``values``; nothing where there are no splits.
 
     ``scores[split][value]`` are those of :func:`validation_scores`, averaged by the ``sizes`` of the splits.
     """
@@ -26,6 +26,6 @@ def candidates(
     share = torch.tensor(sizes, dtype=torch.float64)
     means = (torch.tensor(scores, dtype=torch.float64) * (share / share.sum())[:, None, None]).sum(dim=0)
     return [
-        {name: value, "log_loss": loss, "accuracy": accuracy}
+        {**value, "log_loss": loss, "accuracy": accuracy}
         for value, (loss, accuracy) in zip(values, means.tolist(), strict=True)
     ]
