@@ -75,7 +75,7 @@ class NearestProbe(Settings):
     """
 
     k: tuple[int, ...] = Field(default=(1, 5, 20), min_length=1)
-    whiten: tuple[int, ...] = Field(default=(0, 64, 128), min_length=1)
+    whiten: tuple[int, ...] = Field(default=(0, 64, 128, 256), min_length=1)
 
     @property
     def seeded(self) -> bool:
