@@ -64,7 +64,14 @@ def make_run() -> Callable[..., Path]:
         table = _predictions(cellset, labels, folds, classes)
         results = score_predictions(table, folds, task="leukocytes", n_bootstrap=100)
         settings = {"label": "label", "group": group, "n_folds": 5, "repeats": 1}
-        told = {"method": "moco", "timm_name": "resnet18", "size": 40, "encoder_fingerprint": "ab" * 32}
+        told = {
+            "method": "moco",
+            "timm_name": "resnet18",
+            "size": 40,
+            "stages": 4,
+            "flips": True,
+            "encoder_fingerprint": "ab" * 32,
+        }
         with run_folder(out, verb="evaluate", settings=settings, seed=0) as run:
             predictions.write(run.path / "predictions.parquet", table)
             folds.to_parquet(run.path / "folds.parquet")

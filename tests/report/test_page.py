@@ -30,6 +30,10 @@ def test_a_part_without_its_input_says_so_in_one_line(bare_page):
     ]
 
 
+def test_the_encoders_say_what_their_features_were_read_from(page):
+    assert set(_table(page, "encoders")["read from"]) == {"4 stages, mean of 8 flips and turns"}
+
+
 def test_the_metric_table_says_what_results_json_says(page):
     scores = json.loads((page.parent / "results.json").read_text())["scores"]
     table = _table(page, "metrics")

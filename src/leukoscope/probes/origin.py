@@ -11,6 +11,8 @@ _TOLD = (
     "method",
     "timm_name",
     "size",
+    "stages",
+    "flips",
     "encoder_fingerprint",
     "pixels_fingerprint",
     "table_fingerprint",

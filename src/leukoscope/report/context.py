@@ -85,9 +85,23 @@ def encoders(evaluation: Evaluation) -> Table | None:
         told = [str(origin.get(key, NO_VALUE)) for key in ("method", "timm_name")]
         fingerprint = str(origin.get("encoder_fingerprint", NO_VALUE))[:_SHORT]
         seen = str(origin.get("seen_in_pretraining", "unknown"))
-        rows.append([Field(text) for text in (name, *told, size, seen, fingerprint)])
-    columns = ["encoder", "method", "backbone", "input", "evaluated cells seen in pre-training", "fingerprint"]
+        rows.append([Field(text) for text in (name, *told, size, _read_from(origin), seen, fingerprint)])
+    columns = [
+        "encoder",
+        "method",
+        "backbone",
+        "input",
+        "read from",
+        "evaluated cells seen in pre-training",
+        "fingerprint",
+    ]
     return Table("encoders", "The frozen encoders.", columns, [Group("", rows)], text_columns=len(columns))
+
+
+def _read_from(origin: Mapping[str, Any]) -> str:
+    """What features were read from, as :class:`~leukoscope.encoders.readout.Readout` has it."""
+    stages = "the output" if origin.get("stages", 1) == 1 else f"{origin['stages']} stages"
+    return f"{stages}, mean of 8 flips and turns" if origin.get("flips") else stages
 
 
 def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, Any] | None) -> dict[str, Any]:
