@@ -10,13 +10,10 @@ evaluated then, and scores what is left: cells that no choice has seen. The stud
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from leukoscope.cells.folds import split
-from leukoscope.cells.labels import labels_of
 from leukoscope.common.settings import read_yaml
 from leukoscope.scores import predictions
 from leukoscope.scores.summary import summarise
+from leukoscope.study.prepare import parts_of
 from leukoscope.study.recipe import Recipe
 from leukoscope.study.workspace import Workspace
 
@@ -32,10 +29,9 @@ def main() -> None:
     if recipe.seed == given.chosen_on:
         parser.error(f"the study itself has seed {recipe.seed}: every cell it evaluates was seen")
     space = Workspace(given.study, recipe)
-    cellset, source = space.cells(given.set), recipe.sets[given.set]
-    parts = split(cellset.cells, labels_of(cellset), source.split or {}, group=source.group, seed=given.chosen_on)
-    part = recipe.tasks[given.task].cells.partition(".")[2]
-    seen = set(cellset.ids[np.asarray(parts) == part])
+    cellset = space.cells(given.set)
+    parts = parts_of(cellset, recipe.sets[given.set], seed=given.chosen_on)
+    seen = set(cellset.ids[parts == recipe.tasks[given.task].cells.partition(".")[2]])
     table = predictions.read(space.task_path(given.task) / "predictions.parquet")
     unseen = table[~table["cell_id"].isin(seen)]
     print(f"{unseen['cell_id'].nunique()} of {table['cell_id'].nunique()} evaluated cells were not evaluated before")

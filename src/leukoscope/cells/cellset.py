@@ -15,6 +15,7 @@ from leukoscope.common.settings import Settings
 
 FORMAT_VERSION = 1
 MARK = Mark("cellset.json")
+_FIELD_TOLERANCE = 0.10
 TABLE_COLUMNS = ("cell_id", "source", "label", "patient", "slide", "batch", "split", "n_experts")
 
 
@@ -40,6 +41,11 @@ class CellSetInfo(Settings):
     def field_um(self) -> float | None:
         """Side of what an image shows, in micrometres: what stays the same when images are resized as a whole."""
         return None if self.pixel_size_um is None else self.pixel_size_um * max(self.height, self.width)
+
+    def shows_another_field(self, learned_um: float | None) -> bool:
+        """Whether images of ``learned_um`` would show cells of another size, once all are brought to one size."""
+        ours = self.field_um
+        return ours is not None and learned_um is not None and abs(ours / learned_um - 1) > _FIELD_TOLERANCE
 
 
 @dataclass(frozen=True)

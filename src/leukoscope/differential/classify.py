@@ -11,7 +11,7 @@ from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import count
 from leukoscope.encoders.bundle import Encoder
-from leukoscope.encoders.embed import FIELD_TOLERANCE, embed
+from leukoscope.encoders.embed import embed
 
 
 def classify(
@@ -87,11 +87,10 @@ def _refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) -
             f"{cellset.path}: has {cells.bit_depth} bits, the classifier learned from {info.bit_depth}; is it of "
             "another camera? then fit a classifier for it, or pack with the bit depth of the camera"
         )
-    ours, theirs = cells.field_um, info.field_um
-    if ours is not None and theirs is not None and abs(ours / theirs - 1) > FIELD_TOLERANCE:
+    if cells.shows_another_field(info.field_um):
         raise InputError(
-            f"{cellset.path}: images show {ours:.3g} um, the classifier learned from images of {theirs:.3g} um; pack "
-            "the same field, by --centre or --fit crop or pad"
+            f"{cellset.path}: images show {cells.field_um:.3g} um, the classifier learned from images of "
+            f"{info.field_um:.3g} um; pack the same field, by --centre or --fit crop or pad"
         )
 
 

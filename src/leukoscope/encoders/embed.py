@@ -20,10 +20,6 @@ from leukoscope.encoders.folding import fold_norms
 from leukoscope.encoders.mapfile import MapFile
 from leukoscope.encoders.readout import Readout
 
-# Every image is brought to the encoder's size: one that shows a field larger or smaller by more than this shows the
-# encoder cells of another size than it learned.
-FIELD_TOLERANCE = 0.10
-
 
 def embed(
     cellset: CellSet,
@@ -102,11 +98,10 @@ def check_fits(encoder: Encoder, cellset: CellSet) -> None:
             "%s: intensity rule %s, the encoder learned with %s: cells may look brighter or darker to it",
             *(cellset.path, cells.intensity.rule, info.intensity.rule),
         )
-    ours, theirs = cells.field_um, info.field_um
-    if ours is not None and theirs is not None and abs(ours / theirs - 1) > FIELD_TOLERANCE:
+    if cells.shows_another_field(info.field_um):
         log.warning(
             "%s: images show %.3g um, the encoder learned from %.3g um: cells look another size to it",
-            *(cellset.path, ours, theirs),
+            *(cellset.path, cells.field_um, info.field_um),
         )
 
 

@@ -30,10 +30,15 @@ def describe_encoders(features: Mapping[str, Features], pretrain: Sequence[CellS
         ``encoders``: by name what the features' ``uns`` tells, and ``seen_in_pretraining``: ``none``, ``all``,
         ``unknown`` or a number of cells; ``notes``: what a reader should distrust, in sentences.
     """
+    # All features are of the same cells, and the trials of a sweep saw the same ones: each overlap is counted once.
+    seen_by: dict[tuple[str | None, ...], str | int] = {}
     encoders, notes = {}, []
     for name, each in features.items():
         told = {key: _plain(each.uns[key]) for key in _TOLD if key in each.uns}
-        seen = _seen(each, pretrain)
+        origin = tuple(each.uns.get(key) for key in ("method", "pretrained_on", "pixels_fingerprint"))
+        if origin not in seen_by:
+            seen_by[origin] = _seen(each, pretrain)
+        seen = seen_by[origin]
         encoders[name] = {**told, "seen_in_pretraining": seen}
         if seen == "unknown":
             notes.append(f"{name}: it is not known which cells it was pre-trained on, so overlap was not checked.")

@@ -54,10 +54,15 @@ def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
     return report
 
 
-def _write_split(path: Path, cellset: CellSet, source: CellSource, *, seed: int) -> None:
+def parts_of(cellset: CellSet, source: CellSource, *, seed: int) -> np.ndarray:
+    """The part ``(N,)`` of each cell of a set that is split, by ``seed``."""
     has_labels = "label" in cellset.cells.columns
     labels = labels_of(cellset) if has_labels else np.full(len(cellset), None, dtype=object)
     group = resolve_group(cellset.cells, source.group)
-    parts = split(cellset.cells, labels, source.split or {}, group=group, seed=seed)
+    return np.asarray(split(cellset.cells, labels, source.split or {}, group=group, seed=seed))
+
+
+def _write_split(path: Path, cellset: CellSet, source: CellSource, *, seed: int) -> None:
+    table = pd.DataFrame({"cell_id": cellset.ids, "part": parts_of(cellset, source, seed=seed)})
     with whole_file(path) as partial:
-        pd.DataFrame({"cell_id": cellset.ids, "part": np.asarray(parts)}).to_parquet(partial, index=False)
+        table.to_parquet(partial, index=False)
