@@ -37,7 +37,7 @@ def test_a_balanced_set_holds_every_kind_of_every_patient(annotated: CellSet) ->
     assert len(counts) == 5 * 8
     assert annotated.cells["cell_id"].is_unique
     assert annotated.cells.groupby("patient")["batch"].nunique().eq(1).all()
-    assert set(annotated.cells["batch"]) == {"B1", "B2"}
+    assert set(annotated.cells["batch"]) == {"B0-1", "B0-2"}
 
 
 def test_the_field_of_view_is_constant(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_images_pass_for_bright_field(annotated: CellSet) -> None:
     pixels = annotated.read(slice(None))[:, 0].astype(float)
     assert 120 < pixels.mean() < 180
     assert ((pixels == 0) | (pixels == 255)).mean() < 0.001
-    for batch in ("B1", "B2"):
+    for batch in ("B0-1", "B0-2"):
         of_batch = (annotated.cells["batch"] == batch).to_numpy()
         pixels[of_batch] -= np.median(pixels[of_batch], axis=0)
     border = np.ones((32, 32), bool)
@@ -128,12 +128,29 @@ def test_difficulty_widens_the_overlap() -> None:
     assert spread[0] < 0.6 * spread[1] < 0.6 * spread[2]
 
 
+def test_sets_of_one_instrument_share_its_batches_and_nothing_else() -> None:
+    common = {"cells": 300, "size": 16, "patients": 10, "batches": 2}
+    here = Simulation(SimulateSettings(**common, seed=1))
+    again = Simulation(SimulateSettings(**common, seed=2, instrument=1))
+    elsewhere = Simulation(SimulateSettings(**common, seed=2))
+    assert {row["batch"] for row in again.render(range(40))[1]} == {"B1-1", "B1-2"}
+    assert not {row["patient"] for row in here.render(range(40))[1]} & {
+        row["patient"] for row in again.render(range(40))[1]
+    }
+    # All patients of a batch share lamp and camera; size and granules are their own.
+    shared = ("focus_um", "brightness", "slope", "vignetting", "blur", "noise", "columns")
+    for mine, same, other in zip(here.donors, again.donors, elsewhere.donors, strict=True):
+        assert all(getattr(mine, name) == getattr(same, name) for name in shared)
+        assert mine.size != same.size == other.size
+        assert mine.focus_um != other.focus_um
+
+
 def test_donors_and_batches_shift_the_cells() -> None:
     simulation = Simulation(SimulateSettings(cells=160, size=16, classes=("NEU",), patients=40, batches=4))
     pixels, rows = simulation.render(range(160))
     brightness = pixels.mean(axis=(1, 2, 3))
     batch = np.array([row["batch"] for row in rows])
-    means = [brightness[batch == name].mean() for name in ("B1", "B2", "B3", "B4")]
+    means = [brightness[batch == name].mean() for name in tuple(f"B0-{turn}" for turn in range(1, 5))]
     assert np.ptp(means) > 2
     sizes = [donor.size for donor in simulation.donors]
     assert 0.01 < np.std(sizes) < 0.05

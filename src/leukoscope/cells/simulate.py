@@ -40,6 +40,8 @@ class SimulateSettings(Settings):
     batches: int = Field(default=2, ge=1)
     difficulty: float = Field(default=0.5, ge=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
+    instrument: int | None = Field(default=None, ge=0, lt=2**63)
+    """Seed of what batches differ by, lamp and camera: sets of one instrument share batches. None is ``seed``."""
 
 
 def simulate(
@@ -55,6 +57,7 @@ def simulate(
     batches: int = 2,
     difficulty: float = 0.5,
     seed: int = 0,
+    instrument: int | None = None,
     jobs: int = 0,
     overwrite: bool = False,
 ) -> CellSet:
@@ -75,6 +78,8 @@ def simulate(
         batches: how many batches the patients are spread over, in turn.
         difficulty: 0 to 1; how far the kinds overlap.
         seed: of everything random.
+        instrument: seed of lamp, focus and camera of the batches; None takes ``seed``. Sets of one instrument show
+            other cells of other patients under the same lamps.
         jobs: threads; 0 takes one a core.
         overwrite: replace what ``out`` holds already.
 
@@ -86,7 +91,7 @@ def simulate(
             "cells": cells, "size": size, "field_um": field_um, "bit_depth": bit_depth,
             "classes": tuple(classes or KINDS),
             "composition": composition if composition is None or isinstance(composition, str) else dict(composition),
-            "patients": patients, "batches": batches, "difficulty": difficulty, "seed": seed,
+            "patients": patients, "batches": batches, "difficulty": difficulty, "seed": seed, "instrument": instrument,
         },
         where="simulate",
     )  # fmt: skip
@@ -119,8 +124,11 @@ class Simulation:
         self.kinds = kinds_named(settings.classes)
         composition = settings.composition
         self.composition = parse_composition(composition) if isinstance(composition, str) else composition
+        self.instrument = settings.seed if settings.instrument is None else settings.instrument
         numbers = range(settings.patients)
-        self.donors: list[Donor] = [_draw_donor(settings.seed, n, n % settings.batches) for n in numbers]
+        self.donors: list[Donor] = [
+            _draw_donor((settings.seed, n), (self.instrument, n % settings.batches)) for n in numbers
+        ]
         self.patients: list[Patient] = []
         if self.composition is not None:
             names = [kind.name for kind in self.kinds]
@@ -167,9 +175,9 @@ class Simulation:
         return self.kinds[min(int(np.searchsorted(upper, uniform, side="right")), len(upper) - 1)], patient
 
     def _row(self, number: int, pixels: np.ndarray, kind: str, patient: int, cell: Traits) -> dict[str, Any]:
-        # Patients of another seed are others, and are called otherwise.
+        # Patients of another seed, and batches of another instrument, are others and are called otherwise.
         name = f"P{self.settings.seed}-{patient + 1:03d}"
-        batch = f"B{patient % self.settings.batches + 1}"
+        batch = f"B{self.instrument}-{patient % self.settings.batches + 1}"
         return {
             "cell_id": cell_id(pixels, "simulated", number),
             "source": "simulated",
@@ -182,9 +190,12 @@ class Simulation:
         }
 
 
-def _draw_donor(seed: int, patient: int, batch: int) -> Donor:
-    own = np.random.default_rng((seed, 2, patient)).standard_normal(3)
-    lamp = np.random.default_rng((seed, 3, batch)).standard_normal(8)
+def _draw_donor(patient: tuple[int, int], batch: tuple[int, int]) -> Donor:
+    """What all cells of a patient (seed and number) share, measured in a batch (instrument and number)."""
+    seed, number = patient
+    instrument, turn = batch
+    own = np.random.default_rng((seed, 2, number)).standard_normal(3)
+    lamp = np.random.default_rng((instrument, 3, turn)).standard_normal(8)
     return Donor(
         size=float(np.exp(0.025 * own[0])),
         granularity=float(np.exp(0.08 * own[1])),
@@ -195,5 +206,5 @@ def _draw_donor(seed: int, patient: int, batch: int) -> Donor:
         vignetting=0.04 * abs(float(lamp[4])),
         blur=float(np.clip(0.2 + 0.1 * lamp[5], 0, 0.5)),
         noise=float(np.exp(0.15 * lamp[6])),
-        columns=seed * 1000 + batch,
+        columns=instrument * 1000 + turn,
     )

@@ -31,6 +31,12 @@ def simulate(
     batches: Annotated[int, typer.Option("--batches", help="Batches that the patients are spread over.", min=1)] = 2,
     difficulty: Annotated[float, typer.Option("--difficulty", help="0 to 1: how far the kinds overlap.")] = 0.5,
     seed: Seed = 0,
+    instrument: Annotated[
+        int | None,
+        typer.Option(
+            "--instrument", help="Seed of lamps and cameras; sets that share it share batches. [default: seed]"
+        ),
+    ] = None,
     jobs: Jobs = 0,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -53,6 +59,7 @@ def simulate(
         batches=batches,
         difficulty=difficulty,
         seed=seed,
+        instrument=instrument,
         jobs=jobs,
         overwrite=overwrite,
     )
