@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
+from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.encoders.smallmaps import speed_up_small_maps
 from leukoscope.encoders.stem import adapt_stem
 from leukoscope.encoders.weights import read_weights
@@ -70,9 +71,7 @@ def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained:
         options["dynamic_img_size"] = True
     if name in timm.list_models(module="resnet"):
         options["zero_init_last"] = False
-    # Generators of other devices are not touched: weights are drawn on the CPU.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded_weights(seed):
         try:
             backbone: nn.Module = timm.create_model(name, **options)
             if fixed:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import gather, processes, rank
 from leukoscope.methods.queue import KeyQueue
 from leukoscope.methods.split_norm import check_groups, joined_state, split_batch_norm
@@ -57,15 +58,14 @@ class MoCo(Method):
     """
 
     watched = ("top1",)
-    views = 2
+    views = (2, 2)
 
     def __init__(self, backbone: nn.Module, settings: MoCoSettings, *, cells: int, seed: int) -> None:
         super().__init__()
         self.settings = settings
         self.groups = max(1, settings.norm_groups // processes())
         width = int(backbone.num_features)  # type: ignore[arg-type]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded_weights(seed):
             head = MoCoProjectionHead(width, settings.hidden or width, settings.dim, batch_norm=settings.head_norm)
         # A head that normalises over the whole batch would leak as an encoder does.
         self.head = split_batch_norm(head, self.groups)

@@ -2,10 +2,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from leukoscope.common.errors import InputError
+from leukoscope.encoders.seeding import seeded_weights
 
 Model = Literal["mlp", "resnet18", "vit_small"]
 MODELS: tuple[Model, ...] = get_args(Model)
@@ -32,8 +32,7 @@ def create_network(model: str, *, channels: int, size: int, n_classes: int, seed
     }
     if model not in builders:
         raise InputError(f"supervised network {model!r}: unknown; choose from {', '.join(MODELS)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded_weights(seed):
         return builders[model]()
 
 
