@@ -64,9 +64,10 @@ class PretrainSettings(Settings):
 
     @model_validator(mode="after")
     def _as_many_views_as_the_method_takes(self) -> "PretrainSettings":
-        wanted = entry(self.method).method.views
-        if wanted not in (None, self.policy.count):
-            raise ValueError(f"policy makes {self.policy.count} views a cell, and {self.method} takes {wanted}")
+        least, most = entry(self.method).method.views
+        if not least <= self.policy.count <= (most or self.policy.count):
+            takes = least if least == most else f"{least} to {most}" if most else f"{least} or more"
+            raise ValueError(f"policy makes {self.policy.count} views a cell, and {self.method} takes {takes}")
         return self
 
 

@@ -1,4 +1,6 @@
 from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -6,13 +8,14 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from leukoscope.common.progress import progress as progress_bar
+from leukoscope.training.gradient import mark_forward, step_gradient
 from leukoscope.training.method import Method
 from leukoscope.training.monitors import Monitor, Views, refuse_collapse, refuse_divergence
 from leukoscope.training.optimisers import create_optimiser
-from leukoscope.training.run import Run, seeded
-from leukoscope.training.schedules import learning_rate, warmup_steps
+from leukoscope.training.run import Run
+from leukoscope.training.schedules import schedule, warmup_steps
 from leukoscope.training.settings import TrainSettings
-from leukoscope.training.source import Batches
+from leukoscope.training.source import Batch, Batches
 
 
 def fit(
@@ -37,7 +40,7 @@ def fit(
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)
     module, optimiser = fabric.setup(method, create_optimiser(method, settings))
-    module.mark_forward_method("loss")
+    mark_forward(module, method)
     module.train()
     run = Run(fabric, method, optimiser, source, settings, out)
     _judge(run, method, settings)
@@ -46,21 +49,14 @@ def fit(
         while run.step < run.steps:
             epoch = run.step // run.per_epoch
             batches = source.epoch(epoch, start=run.step % run.per_epoch * settings.accumulate)
+            made = partial(_made, fabric, views, settings, epoch)
             for _ in range(run.step % run.per_epoch, run.per_epoch):
                 progress = run.progress(epoch)
-                lr = learning_rate(settings, run.step, run.steps)
-                for group in optimiser.param_groups:
-                    group["lr"] = lr
-                with seeded(progress, fabric):
-                    for number in range(settings.accumulate):
-                        batch = next(batches)
-                        pixels, cells = fabric.to_device((batch.pixels, batch.cells))
-                        with torch.no_grad():
-                            x = [_laid_out(view, settings) for view in views(pixels, batch.cells, epoch)]
-                        with fabric.no_backward_sync(module, enabled=number + 1 < settings.accumulate):
-                            loss, numbers = module.loss(x, cells, progress._replace(batch=number))
-                            fabric.backward(loss / settings.accumulate)
-                        run.count(loss, numbers)
+                lr = schedule(optimiser, settings, run.step, run.steps)
+                drawn = islice(batches, settings.accumulate)
+                for loss, numbers in step_gradient(fabric, module, drawn, settings.accumulate, made, progress):
+                    run.count(loss, numbers)
+                method.before_step(progress)
                 if settings.clip is not None:
                     fabric.clip_gradients(module, optimiser, max_norm=settings.clip)
                 optimiser.step()
@@ -81,8 +77,15 @@ def _judge(run: Run, method: Method, settings: TrainSettings) -> None:
         refuse_collapse(run.numbers, method, run.step // run.per_epoch)
 
 
-def _laid_out(view: Tensor, settings: TrainSettings) -> Tensor:
-    return view.contiguous(memory_format=torch.channels_last) if settings.channels_last else view
+@torch.no_grad()
+def _made(
+    fabric: Fabric, views: Views, settings: TrainSettings, epoch: int, batch: Batch
+) -> tuple[list[Tensor], Tensor]:
+    """The views of ``batch`` on the device, laid out as the networks take them, and its cells."""
+    pixels, cells = fabric.to_device((batch.pixels, batch.cells))
+    made = views(pixels, batch.cells, epoch)
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    return [view.contiguous(memory_format=layout) for view in made], cells
 
 
 def _silent(n: int, note: str = "") -> None:

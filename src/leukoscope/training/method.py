@@ -8,7 +8,8 @@ from torch import Tensor, nn
 class Progress(NamedTuple):
     """Where the run stands. All randomness inside a method is drawn from ``(seed, step, batch)``.
 
-    ``step`` counts optimiser steps from 0, of ``steps`` in all; ``batch`` the batches accumulated within one step.
+    ``step`` counts optimiser steps from 0, of ``steps`` in all and ``per_epoch`` in an epoch; ``batch`` the batches
+    accumulated within one step.
     ``logged`` tells that this step's numbers are written down: costly ones need not be computed at the others.
     """
 
@@ -16,6 +17,7 @@ class Progress(NamedTuple):
     step: int
     steps: int
     epoch: int
+    per_epoch: int = 1
     batch: int = 0
     logged: bool = False
 
@@ -24,13 +26,13 @@ class Method(nn.Module, ABC):
     """A pre-training method: networks, loss, and what moves by momentum. The loop knows nothing else about it.
 
     Everything that a resumed run needs is a parameter or a buffer. ``watched`` names the numbers that
-    :meth:`loss` gives for every batch; their means are written to ``history.csv``. ``views`` is how many views of a
-    cell it takes, None any number.
+    :meth:`loss` gives for every batch; their means are written to ``history.csv``. ``views`` is the least and the
+    greatest number of views of a cell that it takes, None for any.
     """
 
     encoder: nn.Module
     watched: tuple[str, ...] = ()
-    views: int | None = None
+    views: tuple[int, int | None] = (1, None)
 
     @abstractmethod
     def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -41,6 +43,9 @@ class Method(nn.Module, ABC):
             cells: int64 ``(B,)``, which cell each row is.
             progress: where the run stands.
         """
+
+    def before_step(self, progress: Progress) -> None:
+        """What happens to the gradients before the optimiser's step: weights that are held for a while."""
 
     def after_step(self, progress: Progress) -> None:
         """What follows the optimiser's step: momentum encoders, queues, centres."""
@@ -56,3 +61,25 @@ class Method(nn.Module, ABC):
     def encoder_state(self) -> dict[str, Tensor]:
         """Weights of the online encoder as the plain backbone takes them."""
         return dict(self.online().state_dict())
+
+
+class JointEmbedding(Method):
+    """A method whose loss compares the projections of a whole batch, and sees nothing else of the networks.
+
+    Where ``exact`` is set, the batches that are accumulated into one step are compared as one batch, within the
+    memory of one (:func:`~leukoscope.training.gradient.cached`); else each is compared by itself.
+    """
+
+    exact: bool = False
+
+    @abstractmethod
+    def project(self, views: list[Tensor]) -> Tensor:
+        """Projections float32 ``(V, B, D)`` of V views ``(B, C, S, S)`` of each cell."""
+
+    @abstractmethod
+    def compare(self, z: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of projections ``(V, B, D)``, a scalar, and numbers to log."""
+
+    def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of one batch; see :meth:`Method.loss`."""
+        return self.compare(self.project(views), progress)

@@ -1,10 +1,8 @@
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
@@ -63,7 +61,7 @@ class Run:
     def progress(self, epoch: int) -> Progress:
         """Where the run stands before this step."""
         logged = (self.step + 1) % self.settings.log_steps == 0
-        return Progress(self.settings.seed, self.step, self.steps, epoch, logged=logged)
+        return Progress(self.settings.seed, self.step, self.steps, epoch, self.per_epoch, logged=logged)
 
     def count(self, loss: Tensor, numbers: Mapping[str, Tensor]) -> None:
         """Add a batch to the epoch's sums, on the device, without waiting for it."""
@@ -125,13 +123,3 @@ class Run:
         self.step, self.batches, self.numbers = state["step"], state["batches"], state["numbers"]
         self.sums = {key: self.fabric.to_device(value) for key, value in state["sums"].items()}
         log.info(f"going on at step {self.step} of {self.steps}")
-
-
-@contextmanager
-def seeded(progress: Progress, fabric: Fabric) -> Iterator[None]:
-    """Seed what networks draw from the global state (dropout, dropped paths) by the step, and restore it after."""
-    device = fabric.device
-    state = np.random.SeedSequence([progress.seed, progress.step, fabric.global_rank]).generate_state(1, np.uint64)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(state[0] >> np.uint64(1)))
-        yield
