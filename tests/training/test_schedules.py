@@ -1,8 +1,10 @@
 import math
 
 import pytest
+from torch import nn
 
-from leukoscope.training.schedules import learning_rate, warmup_steps
+from leukoscope.training.optimisers import create_optimiser
+from leukoscope.training.schedules import learning_rate, schedule, warmup_steps, weight_decay
 from leukoscope.training.settings import TrainSettings
 
 
@@ -19,3 +21,13 @@ def test_cosine_after_a_linear_warm_up() -> None:
 def test_a_constant_rate_warms_up_too() -> None:
     settings = TrainSettings(epochs=4, warmup_epochs=0.5, lr=0.2, schedule="constant")
     assert [learning_rate(settings, step, 16) for step in (0, 1, 2, 15)] == pytest.approx([0.1, 0.2, 0.2, 0.2])
+
+
+def test_the_weight_decay_follows_a_cosine_and_spares_what_is_undecayed() -> None:
+    settings = TrainSettings(optimiser="adamw", weight_decay=0.04, weight_decay_end=0.4)
+    assert [weight_decay(settings, step, 11) for step in (0, 5, 10)] == pytest.approx([0.04, 0.22, 0.4])
+    optimiser = create_optimiser(nn.Linear(2, 2), settings)
+    schedule(optimiser, settings, 5, 11)
+    assert [group["weight_decay"] for group in optimiser.param_groups] == pytest.approx([0.22, 0.0])
+    constant = TrainSettings(optimiser="adamw", weight_decay=0.04)
+    assert weight_decay(constant, 7, 11) == 0.04

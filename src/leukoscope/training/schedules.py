@@ -1,6 +1,17 @@
-from lightly.utils.scheduler import cosine_warmup_schedule
+from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
+from torch.optim import Optimizer
 
 from leukoscope.training.settings import TrainSettings
+
+
+def schedule(optimiser: Optimizer, settings: TrainSettings, step: int, steps: int) -> float:
+    """Give ``optimiser`` the learning rate and weight decay of this step; returns the rate. What is undecayed stays."""
+    lr, decay = learning_rate(settings, step, steps), weight_decay(settings, step, steps)
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+        if group["decayed"]:
+            group["weight_decay"] = decay
+    return lr
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -18,6 +29,12 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
             warmup_start_value=0.0,
         )
     )
+
+
+def weight_decay(settings: TrainSettings, step: int, steps: int) -> float:
+    """The weight decay of optimiser step ``step`` of ``steps``: what is decayed, constant or along a cosine."""
+    start, end = settings.weight_decay, settings.weight_decay_end
+    return start if end is None else float(cosine_schedule(step, steps, start, end))
 
 
 def warmup_steps(settings: TrainSettings, steps: int) -> int:

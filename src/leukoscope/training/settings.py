@@ -18,10 +18,14 @@ class TrainSettings(Settings):
     accumulate: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
 
-    optimiser: Literal["sgd", "nesterov", "adamw", "lars"] = "sgd"
+    optimiser: Literal["sgd", "nesterov", "adamw", "lars", "larc"] = "sgd"
     lr: float = Field(default=0.03, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
+    weight_decay_end: float | None = Field(default=None, ge=0)
+    """Where a cosine carries the weight decay by the end of training (DINO takes 0.04 to 0.4); None keeps it."""
+    larc_clip: bool = False
+    """Whether LARC's local rate never exceeds ``lr``, as in NVIDIA's apex; VISSL, on which SwAV was built, lets it."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; None leaves it."""
 
