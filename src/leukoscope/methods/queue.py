@@ -28,6 +28,11 @@ class KeyQueue(nn.Module):
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def full(self) -> bool:
+        """Whether no random vector is left."""
+        return bool((self.cells >= 0).all())
+
     @torch.no_grad()
     def push(self, keys: Tensor, cells: Tensor) -> None:
         """Let ``keys`` ``(B, dim)`` of ``cells`` ``(B,)`` take the place of the oldest; B may exceed the length."""

@@ -2,7 +2,13 @@ from dataclasses import dataclass
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
+from leukoscope.methods.barlow_twins import BarlowTwins, BarlowTwinsSettings
+from leukoscope.methods.dino import DINO, DINOSettings
+from leukoscope.methods.lejepa import LeJEPA, LeJEPASettings
 from leukoscope.methods.moco import MoCo, MoCoSettings
+from leukoscope.methods.simclr import SimCLR, SimCLRSettings
+from leukoscope.methods.swav import SwAV, SwAVSettings
+from leukoscope.methods.vicreg import VICReg, VICRegSettings
 from leukoscope.training.method import Method
 
 
@@ -15,7 +21,13 @@ class Entry:
 
 
 METHODS: dict[str, Entry] = {
+    "barlow_twins": Entry(BarlowTwins, BarlowTwinsSettings),
+    "dino": Entry(DINO, DINOSettings),
+    "lejepa": Entry(LeJEPA, LeJEPASettings),
     "moco": Entry(MoCo, MoCoSettings),
+    "simclr": Entry(SimCLR, SimCLRSettings),
+    "swav": Entry(SwAV, SwAVSettings),
+    "vicreg": Entry(VICReg, VICRegSettings),
 }
 
 
