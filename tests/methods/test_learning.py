@@ -28,6 +28,7 @@ VIEWS = {
 }
 SMALL: dict[str, dict[str, Any]] = {
     "barlow_twins": {"hidden": 128, "dim": 128},
+    "deepcluster_v2": {"prototypes": [32], "hidden": 128, "dim": 32},
     "dino": {"outputs": 128, "hidden": 128, "bottleneck": 32, "momentum": 0.98, "teacher_warmup_epochs": 2},
     "lejepa": {"hidden": 128, "dim": 16, "slices": 256},
     # A short queue and a fast twin: within a hundred steps older keys would be told by their age alone.

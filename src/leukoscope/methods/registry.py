@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
 from leukoscope.methods.barlow_twins import BarlowTwins, BarlowTwinsSettings
+from leukoscope.methods.deepcluster_v2 import DeepCluster, DeepClusterSettings
 from leukoscope.methods.dino import DINO, DINOSettings
 from leukoscope.methods.lejepa import LeJEPA, LeJEPASettings
 from leukoscope.methods.moco import MoCo, MoCoSettings
@@ -22,6 +23,7 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "barlow_twins": Entry(BarlowTwins, BarlowTwinsSettings),
+    "deepcluster_v2": Entry(DeepCluster, DeepClusterSettings),
     "dino": Entry(DINO, DINOSettings),
     "lejepa": Entry(LeJEPA, LeJEPASettings),
     "moco": Entry(MoCo, MoCoSettings),

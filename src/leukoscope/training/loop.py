@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -8,7 +9,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from leukoscope.common.progress import progress as progress_bar
-from leukoscope.training.gradient import mark_forward, step_gradient
+from leukoscope.training.gradient import MakeViews, mark_forward, step_gradient
 from leukoscope.training.method import Method
 from leukoscope.training.monitors import Monitor, Views, refuse_collapse, refuse_divergence
 from leukoscope.training.optimisers import create_optimiser
@@ -50,6 +51,9 @@ def fit(
             epoch = run.step // run.per_epoch
             batches = source.epoch(epoch, start=run.step % run.per_epoch * settings.accumulate)
             made = partial(_made, fabric, views, settings, epoch)
+            if run.step % run.per_epoch == 0:
+                with torch.no_grad(), fabric.autocast():
+                    method.start_epoch(partial(_whole, source, epoch, made), run.progress(epoch))
             for _ in range(run.step % run.per_epoch, run.per_epoch):
                 progress = run.progress(epoch)
                 lr = schedule(optimiser, settings, run.step, run.steps)
@@ -86,6 +90,11 @@ def _made(
     made = views(pixels, batch.cells, epoch)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     return [view.contiguous(memory_format=layout) for view in made], cells
+
+
+def _whole(source: Batches, epoch: int, made: MakeViews) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """All batches of ``epoch``, for what a method does before it."""
+    return map(made, source.epoch(epoch))
 
 
 def _silent(n: int, note: str = "") -> None:

@@ -1,5 +1,5 @@
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -20,6 +20,10 @@ class Progress(NamedTuple):
     per_epoch: int = 1
     batch: int = 0
     logged: bool = False
+
+
+Batched = Callable[[], Iterator[tuple[list[Tensor], Tensor]]]
+"""An epoch's batches, anew at each call: views ``(B, C, S, S)`` and cells ``(B,)``, as :meth:`Method.loss` has them."""
 
 
 class Method(nn.Module, ABC):
@@ -43,6 +47,9 @@ class Method(nn.Module, ABC):
             cells: int64 ``(B,)``, which cell each row is.
             progress: where the run stands.
         """
+
+    def start_epoch(self, batches: Batched, progress: Progress) -> None:
+        """What is done before an epoch, without gradients, such as clustering; ``batches`` runs through its views."""
 
     def before_step(self, progress: Progress) -> None:
         """What happens to the gradients before the optimiser's step: weights that are held for a while."""
