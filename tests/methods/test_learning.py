@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import labels_of
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.methods.moco import MoCo
-from leukoscope.methods.pretrain import PretrainSettings, pretrain
+from leukoscope.methods.pretrain import pretrain
+from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.methods.registry import METHODS
 from leukoscope.training.monitors import Monitor
 from leukoscope.training.source import Batches
@@ -34,6 +36,8 @@ SMALL: dict[str, dict[str, Any]] = {
     # A short queue and a fast twin: within a hundred steps older keys would be told by their age alone.
     "moco": {"queue": 64, "temperature": 0.2, "momentum": 0.98, "norm_groups": 4},
     "simclr": {"temperature": 0.2, "dim": 32},
+    "supcon": {"dim": 32, "head_epochs": 1, "head_rate": 1},
+    "supervised": {},
     "swav": {"prototypes": 32, "hidden": 128, "dim": 32},
     "vicreg": {"hidden": 128, "dim": 128},
 }
@@ -60,13 +64,21 @@ def neighbours(encoder: Encoder, cells: CellSet) -> float:
     return monitor.measure(encoder.backbone, torch.device("cpu"))["knn"]
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(name for name, entry in METHODS.items() if not entry.method.uses_labels))
 def test_it_learns_kinds_it_was_never_told(three_kinds: CellSet, tmp_path: Path, method: str) -> None:
     learned = neighbours(
         trained(three_kinds, tmp_path / "run", method, epochs=5 if method in QUICK else 9), three_kinds
     )
     assert learned > CHANCE + 0.3
     assert learned > neighbours(random_encoder("test_resnet", three_kinds, 40), three_kinds) + 0.1
+
+
+@pytest.mark.parametrize("method", sorted(name for name, entry in METHODS.items() if entry.method.uses_labels))
+def test_it_learns_kinds_it_was_told_on_other_cells(three_kinds: CellSet, tmp_path: Path, method: str) -> None:
+    told, other = three_kinds.select(np.arange(0, 480, 2)), three_kinds.select(np.arange(1, 480, 2))
+    learned = neighbours(trained(told, tmp_path / "run", method, epochs=6), other)
+    assert learned > CHANCE + 0.3
+    assert learned > neighbours(random_encoder("test_resnet", other, 40), other) + 0.1
 
 
 def test_a_method_without_a_gradient_learns_nothing(

@@ -14,7 +14,8 @@ from leukoscope.cells.simulate import simulate
 from leukoscope.common.errors import CheckFailed, InputError
 from leukoscope.common.files import read_json
 from leukoscope.encoders.bundle import Encoder
-from leukoscope.methods.pretrain import PretrainSettings, pretrain
+from leukoscope.methods.pretrain import pretrain
+from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.training.history import read_history
 
 SMALL = {

@@ -90,3 +90,15 @@ def test_too_few_cells_for_a_batch_are_refused(cells: CellSet) -> None:
 def test_every_set_needs_a_weight(cells: CellSet, others: CellSet) -> None:
     with pytest.raises(InputError, match="weights: 2 CellSets need as many weights above zero"):
         Batches([cells, others], 8, seed=0, weights=[1])
+
+
+def test_rare_classes_are_drawn_as_often_as_common_ones(cells: CellSet, others: CellSet) -> None:
+    classes = np.array([0] * 40 + [1] * 7 + [2] * 3 + [1] * 30)  # the second set has one class
+    source = Batches([cells, others], 8, seed=3, balance=classes)
+    drawn = source.order(0)
+    assert len(drawn) == 80
+    first = classes[drawn[drawn < 50]]
+    assert sorted(np.bincount(first)) == [16, 17, 17]
+    assert (np.bincount(drawn, minlength=80)[47:50] >= 5).all()
+    assert sorted(drawn[drawn >= 50]) == list(range(50, 80))
+    assert not np.array_equal(drawn, source.order(1))

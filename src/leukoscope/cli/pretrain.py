@@ -6,12 +6,14 @@ import typer
 from leukoscope.cli import options
 from leukoscope.cli.output import say, say_json
 
+METHODS = "moco, simclr, barlow_twins, vicreg, swav, deepcluster_v2, dino, lejepa; with labels: supcon, supervised"
+
 
 def pretrain(
-    sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="CellSets to learn from; no labels are used.")],
+    sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="CellSets to learn from.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Run folder; the encoder is left in OUT/encoder.")],
     recipe: Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="Settings as YAML.")] = None,
-    method: Annotated[str | None, typer.Option("--method", help="Pre-training method: moco.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help=f"Pre-training method: {METHODS}.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Times every cell is seen.")] = None,
     size: options.Size = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Cells a batch, over all devices.")] = None,
@@ -19,6 +21,10 @@ def pretrain(
     backbone: Annotated[str | None, typer.Option("--backbone", help="timm's name of the network.")] = None,
     policy: Annotated[str | None, typer.Option("--policy", help="Views: a policy's name, or a YAML file.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class, for methods with labels.")
+    ] = None,
+    labels: options.LabelsFile = None,
     only: options.Only = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
     device: options.Device = "auto",
@@ -28,19 +34,21 @@ def pretrain(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Train an encoder on cells without labels. The same command again goes on with a run that was stopped."""
+    """Train an encoder, by most methods without labels. The same command again goes on with a run that was stopped."""
     from leukoscope.cells.cellset import CellSet
+    from leukoscope.cells.labels import Labels
     from leukoscope.common.files import read_json
     from leukoscope.common.settings import read_yaml, with_overrides
     from leukoscope.methods.gather import rank
-    from leukoscope.methods.pretrain import PretrainSettings
     from leukoscope.methods.pretrain import pretrain as run
+    from leukoscope.methods.pretrain_settings import PretrainSettings
 
     given = {
         "method": method,
         "size": size,
         "backbone": backbone,
         "policy": policy,
+        "label": label,
         "train.epochs": epochs,
         "train.batch": batch,
         "train.lr": lr,
@@ -56,7 +64,8 @@ def pretrain(
     opened = [CellSet.open(path) for path in sets]
     if only is not None:
         opened = [cellset.where(only) for cellset in opened]
-    encoder = run(opened, out, settings=settings, overwrite=overwrite)
+    overlay = Labels.read(labels) if labels else None
+    encoder = run(opened, out, settings=settings, overlay=overlay, overwrite=overwrite)
     if rank() > 0:
         return
     final = read_json(out / "results.json")["final"]

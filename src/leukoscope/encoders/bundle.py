@@ -34,6 +34,7 @@ class EncoderInfo(Settings):
 
     ``mean`` and ``std`` are per channel, of intensities in [0, 1]. ``intensity``, ``bit_depth`` and ``field_um``
     are those of the training cells; ``pixels_fingerprint`` names them (None where no cells were trained on).
+    ``learned_classes`` are those whose labels the method has seen, None where it has seen none.
     """
 
     format_version: int = FORMAT_VERSION
@@ -50,6 +51,7 @@ class EncoderInfo(Settings):
     method: str
     recipe: dict[str, Any] = Field(default_factory=dict)
     pixels_fingerprint: str | None = None
+    learned_classes: tuple[str, ...] | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     licence: str = "unknown"
 
@@ -73,6 +75,7 @@ class EncoderInfo(Settings):
         std: tuple[float, ...] | None = None,
         recipe: Mapping[str, Any] | None = None,
         pixels_fingerprint: str | None = None,
+        learned_classes: tuple[str, ...] | None = None,
         licence: str = "unknown",
     ) -> "EncoderInfo":
         """Describe a ``backbone`` for cells like those of ``cellset``; mean and std are the set's, where not given."""
@@ -93,6 +96,7 @@ class EncoderInfo(Settings):
             method=method,
             recipe=dict(recipe or {}),
             pixels_fingerprint=pixels_fingerprint,
+            learned_classes=learned_classes,
             versions=versions(_LIBRARIES),
             licence=licence,
         )

@@ -12,7 +12,7 @@ from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.gather import gather
 from leukoscope.methods.swav import projection_head
-from leukoscope.scores.spectrum import feature_spread
+from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Batched, Method, Progress
 
 _UNKNOWN = -100  # of a cell that no epoch has shown yet; cross-entropy leaves it out
@@ -95,7 +95,7 @@ class DeepCluster(Method):
         self._remember([view.detach() for view in z[:2]], cells)
         numbers = {"top1": torch.stack(hits).mean()}
         if progress.logged:
-            numbers["spread"] = torch.tensor(feature_spread(z[0].detach()))
+            numbers["spread"] = spread(z[0].detach())
         return torch.stack(losses).mean(), numbers
 
     def chance_loss(self) -> float:

@@ -13,7 +13,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
-from leukoscope.scores.spectrum import feature_spread
+from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
 
@@ -83,7 +83,7 @@ class DINO(Method):
         with torch.autocast(views[0].device.type, enabled=False):
             loss = self.distil(told, [out.float() for out in said], teacher_temp=temperature)
         if progress.logged:
-            numbers["spread"] = torch.tensor(feature_spread(said[0].detach().float()))
+            numbers["spread"] = spread(said[0].detach().float())
         return loss, numbers
 
     def before_step(self, progress: Progress) -> None:

@@ -1,6 +1,7 @@
 import torch
 import torch.distributed as dist
 from lightly.models.utils import concat_all_gather
+from lightly.utils.dist import gather as gather_each
 from torch import Tensor
 
 
@@ -21,3 +22,8 @@ def gather(x: Tensor) -> Tensor:
         return x
     gathered: Tensor = concat_all_gather(x.contiguous())
     return gathered
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """As :func:`gather`; every process gets the gradient that its rows have in all of them."""
+    return x if processes() == 1 else torch.cat(gather_each(x))

@@ -10,7 +10,7 @@ from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.gather import processes
-from leukoscope.scores.spectrum import feature_spread
+from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import JointEmbedding, Progress
 
 
@@ -67,18 +67,18 @@ class LeJEPA(JointEmbedding):
         )
         self.globals = 0
 
-    def project(self, views: list[Tensor]) -> Tensor:
+    def project(self, views: list[Tensor], progress: Progress) -> Tensor:
         """Projections ``(V, B, dim)``, global views first; see :meth:`JointEmbedding.project`."""
         large, small = split_crops(views)
         self.globals = len(large)
         return torch.stack(run_crops(lambda x: self.head(self.encoder(x)), [*large, *small])).float()
 
-    def compare(self, z: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The two terms; see :meth:`JointEmbedding.compare`."""
         invariance = lejepa_invariance_loss(all_proj=z, global_proj=z[: self.globals])
         sigreg = self.sigreg(z)
         loss = self.tradeoff * sigreg + (1 - self.tradeoff) * invariance
         numbers = {"invariance": invariance.detach(), "sigreg": sigreg.detach()}
         if progress.logged:
-            numbers["spread"] = torch.tensor(feature_spread(z[0].detach()))
+            numbers["spread"] = spread(z[0].detach())
         return loss, numbers

@@ -1,74 +1,34 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities import rank_zero_only
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.cells.labels import labels_of
+from leukoscope.cells.labels import Labels, labels_of
 from leukoscope.common.files import read_json, refuse_folder
 from leukoscope.common.runs import RunFolder, clear_run, log, run_folder, run_mark
-from leukoscope.common.settings import Settings, read_yaml
+from leukoscope.common.settings import read_yaml
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.bundle import Encoder, EncoderInfo
+from leukoscope.methods.classes import Classes, known_classes
+from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.methods.registry import entry
 from leukoscope.training.checkpoint import refuse_changed
 from leukoscope.training.loop import fit
 from leukoscope.training.method import Method
 from leukoscope.training.monitors import Monitor
 from leukoscope.training.precision import create_fabric
-from leukoscope.training.settings import TrainSettings
 from leukoscope.training.source import Batches
 from leukoscope.views.augment import Augment
-from leukoscope.views.policy import Policy
 from leukoscope.views.preprocess import Preprocess
 
 # What may differ when a run is taken up again: it changes no number.
 _FREE = ("device", "log_steps", "checkpoint_minutes")
-
-
-class PretrainSettings(Settings):
-    """Everything that decides what ``pretrain`` makes of its cells."""
-
-    method: str = "moco"
-    method_settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the method, such as ``temperature`` of MoCo; those left out take the method's defaults."""
-    backbone: str = "resnet18"
-    weights: str = "random"
-    size: int = Field(default=224, ge=8)
-    policy: Policy = Field(default="ifc", validate_default=True)
-    """The name of a policy that comes with Leukoscope, a YAML file of one's own, or the policy itself."""
-    normalise: Literal["half", "set"] = "half"
-    """``half`` takes mean and std 0.5, as the paper on imaging flow cytometry; ``set`` those of the cells."""
-    set_weights: tuple[float, ...] | None = None
-    """How often each CellSet is drawn, relative to each other; None takes every cell once an epoch."""
-    train: TrainSettings = TrainSettings()
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _load_policy(cls, value: Any) -> Any:
-        return Policy.load(value) if isinstance(value, str | Path) else value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _whole_method_settings(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        name = data.get("method", "moco")
-        whole = entry(name).settings.parse(data.get("method_settings") or {}, where="method_settings")
-        return {**data, "method_settings": whole.model_dump(mode="json")}
-
-    @model_validator(mode="after")
-    def _as_many_views_as_the_method_takes(self) -> "PretrainSettings":
-        least, most = entry(self.method).method.views
-        if not least <= self.policy.count <= (most or self.policy.count):
-            takes = least if least == most else f"{least} to {most}" if most else f"{least} or more"
-            raise ValueError(f"policy makes {self.policy.count} views a cell, and {self.method} takes {takes}")
-        return self
 
 
 def pretrain(
@@ -77,9 +37,10 @@ def pretrain(
     *,
     settings: PretrainSettings | None = None,
     method: str | None = None,
+    overlay: Labels | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Train an encoder on cells without labels; returns its bundle, ``out/encoder``.
+    """Train an encoder, by most methods on cells without labels; returns its bundle, ``out/encoder``.
 
     ``out`` is a run folder with ``history.csv``, ``steps.csv``, ``checkpoint.pt`` and ``results.json``. Killed at any
     moment, the same call goes on; finished, it says so and trains nothing.
@@ -89,6 +50,7 @@ def pretrain(
         out: the run folder.
         settings: what to do; None takes the defaults, those of the paper on imaging flow cytometry.
         method: another method than that of ``settings``, with its defaults.
+        overlay: labels laid over the table's, for methods that use labels; these train on labelled cells alone.
         overwrite: start again where ``out`` holds such a run already.
 
     Raises:
@@ -98,7 +60,12 @@ def pretrain(
     settings = settings or PretrainSettings()
     if method is not None and method != settings.method:
         settings = PretrainSettings.parse({**dict(settings), "method": method, "method_settings": {}}, where="method")
+    classes = None
+    if entry(settings.method).method.uses_labels:
+        sets, classes = known_classes(sets, column=settings.label, overlay=overlay)
     recipe = {**settings.model_dump(mode="json"), "cells": [cellset.pixels_fingerprint for cellset in sets]}
+    if classes is not None:
+        recipe["labels"] = classes.fingerprint
     if overwrite:
         rank_zero_only(_clear)(sets, out, settings)
     if _finished(out, recipe):
@@ -106,19 +73,19 @@ def pretrain(
     fabric = create_fabric(settings.train)
     fabric.launch()
     if not fabric.is_global_zero:
-        _train(fabric, sets, out, settings)
+        _train(fabric, sets, out, settings, classes)
         return out / "encoder"
     with run_folder(out, verb="pretrain", settings=recipe, seed=settings.train.seed, resumable=True) as run:
         for cellset in sets:
             run.fingerprint(cellset.path.name, cellset.pixels_fingerprint)
-        encoder, numbers = _train(fabric, sets, out, settings)
+        encoder, numbers = _train(fabric, sets, out, settings, classes)
         encoder.save(out / "encoder", overwrite=True)
         _finish(run, sets, settings, numbers)
     return out / "encoder"
 
 
 def _train(
-    fabric: Fabric, sets: Sequence[CellSet], out: Path, settings: PretrainSettings
+    fabric: Fabric, sets: Sequence[CellSet], out: Path, settings: PretrainSettings, classes: Classes | None
 ) -> tuple[Encoder, dict[str, float]]:
     train = settings.train
     source = Batches(
@@ -128,6 +95,7 @@ def _train(
         rank=fabric.global_rank,
         world=fabric.world_size,
         weights=settings.set_weights,
+        balance=classes.codes if classes is not None and train.balance else None,
         pin=fabric.device.type == "cuda",
     )
     mean, std = _normalisation(sets, settings)
@@ -137,15 +105,20 @@ def _train(
     def views(pixels: Tensor, cells: Tensor, epoch: int) -> list[Tensor]:
         return [prepare.normalise(view) for view in augment(pixels, cells, epoch)]
 
-    method = _create_method(source.cells, sets[0].channels, settings, mean, std)
-    monitor = Monitor(source, prepare, train.monitor_cells, train.seed, _labels(sets))
+    method = _create_method(source.cells, sets[0].channels, settings, mean, std, classes)
+    monitor = Monitor(source, prepare, train.monitor_cells, train.seed, _labels(sets, classes))
     numbers = fit(fabric, method, source, views, train, out, monitor=monitor)
     numbers |= monitor.contrast(method.online(), fabric.device, views, train.epochs)
-    return _encoder(method, sets, settings, mean, std), numbers
+    return _encoder(method, sets, settings, mean, std, classes), numbers
 
 
 def _create_method(
-    cells: int, channels: int, settings: PretrainSettings, mean: tuple[float, ...], std: tuple[float, ...]
+    cells: int,
+    channels: int,
+    settings: PretrainSettings,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    classes: Classes | None,
 ) -> Method:
     backbone = create_backbone(
         settings.backbone,
@@ -158,11 +131,17 @@ def _create_method(
     )
     kind = entry(settings.method)
     chosen = kind.settings.parse(settings.method_settings, where="method_settings")
-    return kind.method(backbone, chosen, cells=cells, seed=settings.train.seed)
+    labels = {} if classes is None else {"labels": torch.from_numpy(classes.codes)}
+    return kind.method(backbone, chosen, cells=cells, seed=settings.train.seed, **labels)
 
 
 def _encoder(
-    method: Method, sets: Sequence[CellSet], settings: PretrainSettings, mean: tuple[float, ...], std: tuple[float, ...]
+    method: Method,
+    sets: Sequence[CellSet],
+    settings: PretrainSettings,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    classes: Classes | None,
 ) -> Encoder:
     backbone = create_backbone(
         settings.backbone, channels=sets[0].channels, seed=settings.train.seed, size=settings.size
@@ -178,6 +157,7 @@ def _encoder(
         std=std,
         recipe=settings.model_dump(mode="json"),
         pixels_fingerprint="+".join(cellset.pixels_fingerprint for cellset in sets),
+        learned_classes=None if classes is None else classes.names,
     )
     return Encoder(backbone, info)
 
@@ -196,8 +176,10 @@ def _normalisation(sets: Sequence[CellSet], settings: PretrainSettings) -> tuple
     return tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std)
 
 
-def _labels(sets: Sequence[CellSet]) -> np.ndarray | None:
+def _labels(sets: Sequence[CellSet], classes: Classes | None) -> np.ndarray | None:
     """Labels of all cells for the online k-NN, None where no set has any."""
+    if classes is not None:
+        return np.array([classes.names[code] for code in classes.codes], dtype=object)
     if not any("label" in cellset.cells for cellset in sets):
         return None
     return np.concatenate(

@@ -8,6 +8,8 @@ from leukoscope.methods.dino import DINO, DINOSettings
 from leukoscope.methods.lejepa import LeJEPA, LeJEPASettings
 from leukoscope.methods.moco import MoCo, MoCoSettings
 from leukoscope.methods.simclr import SimCLR, SimCLRSettings
+from leukoscope.methods.supcon import SupCon, SupConSettings
+from leukoscope.methods.supervised import Supervised, SupervisedSettings
 from leukoscope.methods.swav import SwAV, SwAVSettings
 from leukoscope.methods.vicreg import VICReg, VICRegSettings
 from leukoscope.training.method import Method
@@ -15,7 +17,10 @@ from leukoscope.training.method import Method
 
 @dataclass(frozen=True)
 class Entry:
-    """A method's class, called as ``method(backbone, settings, cells=N, seed=SEED)``, and its settings."""
+    """A method's class and its settings.
+
+    It is called as ``method(backbone, settings, cells=N, seed=SEED)``, with ``labels`` where it ``uses_labels``.
+    """
 
     method: type[Method]
     settings: type[Settings]
@@ -28,6 +33,8 @@ METHODS: dict[str, Entry] = {
     "lejepa": Entry(LeJEPA, LeJEPASettings),
     "moco": Entry(MoCo, MoCoSettings),
     "simclr": Entry(SimCLR, SimCLRSettings),
+    "supcon": Entry(SupCon, SupConSettings),
+    "supervised": Entry(Supervised, SupervisedSettings),
     "swav": Entry(SwAV, SwAVSettings),
     "vicreg": Entry(VICReg, VICRegSettings),
 }

@@ -11,7 +11,7 @@ from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops
 from leukoscope.methods.gather import processes
-from leukoscope.scores.spectrum import feature_spread
+from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import JointEmbedding, Progress
 
 
@@ -56,23 +56,23 @@ class SimCLR(JointEmbedding):
         self.nt_xent = NTXentLoss(settings.temperature, gather_distributed=processes() > 1)
         self.compared = 0
 
-    def project(self, views: list[Tensor]) -> Tensor:
+    def project(self, views: list[Tensor], progress: Progress) -> Tensor:
         """Unit vectors ``(2, B, dim)``; see :meth:`JointEmbedding.project`."""
         z = run_crops(lambda x: self.head(self.encoder(x)), views)
         return normalize(torch.stack(z).float(), dim=-1)
 
-    def compare(self, z: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The normalised temperature-scaled cross-entropy; see :meth:`JointEmbedding.compare`."""
         loss = self.nt_xent(z[0], z[1])
         self.compared = z.shape[1] * processes()
         with torch.no_grad():
             to_other, to_same = z[0] @ z[1].T, (z[0] @ z[0].T).fill_diagonal_(-1)
             nearest = torch.maximum(to_other, to_same).argmax(dim=1)
-            cells = torch.arange(len(nearest), device=z.device)
-            found = (nearest == cells) & (to_other.diagonal() >= to_same.amax(dim=1))
+            own = torch.arange(len(nearest), device=z.device)
+            found = (nearest == own) & (to_other.diagonal() >= to_same.amax(dim=1))
         numbers = {"top1": found.float().mean()}
         if progress.logged:
-            numbers["spread"] = torch.tensor(feature_spread(z[0].detach()))
+            numbers["spread"] = spread(z[0].detach())
         return loss, numbers
 
     def chance_loss(self) -> float | None:

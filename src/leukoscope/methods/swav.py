@@ -13,7 +13,7 @@ from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.gather import gather, processes, rank
 from leukoscope.methods.queue import KeyQueue
-from leukoscope.scores.spectrum import feature_spread
+from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
 
@@ -84,7 +84,7 @@ class SwAV(Method):
             used = (scores[0] / self.settings.temperature).softmax(dim=1).mean(dim=0)
         numbers = {"prototypes": torch.special.entr(used).sum().exp()}
         if progress.logged:
-            numbers["spread"] = torch.tensor(feature_spread(z[0].detach()))
+            numbers["spread"] = spread(z[0].detach())
         return loss, numbers
 
     def before_step(self, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import processes
-from leukoscope.scores.spectrum import feature_spread
+from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import JointEmbedding, Progress
 
 
@@ -54,11 +54,11 @@ class VICReg(JointEmbedding):
             settings.invariance, settings.variance, settings.covariance, gather_distributed=processes() > 1
         )
 
-    def project(self, views: list[Tensor]) -> Tensor:
+    def project(self, views: list[Tensor], progress: Progress) -> Tensor:
         """Projections ``(2, B, dim)``; see :meth:`JointEmbedding.project`."""
         return torch.stack([self.head(self.encoder(view)) for view in views]).float()
 
-    def compare(self, z: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The three terms; see :meth:`JointEmbedding.compare`."""
         loss = self.terms(z[0], z[1])
-        return loss, {"spread": torch.tensor(feature_spread(z[0].detach()))} if progress.logged else {}
+        return loss, {"spread": spread(z[0].detach())} if progress.logged else {}

@@ -16,11 +16,17 @@ def rankme(features: Tensor, *, eps: float = 1e-7) -> float:
 
 
 def feature_spread(features: Tensor) -> float:
+    """:func:`spread` as a number; asking for it waits for the device."""
+    return float(spread(features))
+
+
+def spread(features: Tensor) -> Tensor:
     """How far features ``(N, D)`` are spread over the unit sphere: 0 when collapsed, about 1 when isotropic.
 
     The standard deviation over cells of each dimension of the L2-normalised features, averaged over dimensions and
     relative to 1/sqrt(D), its value for an isotropic Gaussian (Chen & He 2021, "SimSiam",
-    arXiv:2011.10566, section 4.1).
+    arXiv:2011.10566, section 4.1). A scalar without gradient.
     """
     unit = F.normalize(features.detach().float(), dim=1)
-    return float(unit.std(dim=0, correction=0).mean() * unit.shape[1] ** 0.5)
+    relative: Tensor = unit.std(dim=0, correction=0).mean() * float(unit.shape[1]) ** 0.5
+    return relative

@@ -5,7 +5,8 @@ from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.bundle import random_encoder
-from leukoscope.methods.pretrain import PretrainSettings, pretrain
+from leukoscope.methods.pretrain import pretrain
+from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.study.recipe import EncoderPlan
 from leukoscope.study.sweep import trials
 from leukoscope.study.workspace import Workspace

@@ -58,14 +58,15 @@ def cached(fabric: Fabric, module: _FabricModule, batches: list[Batch], views: M
     def project(number: int) -> Tensor:
         with seeded(progress._replace(batch=number), fabric):
             x, _ = views(batches[number])
-            z: Tensor = module.project(x)
+            z: Tensor = module.project(x, progress)
         return z
 
     with torch.no_grad(), _buffers_kept(method):
         parts = [project(number) for number in range(len(batches))]
     z = torch.cat(parts, dim=1).requires_grad_()
     with seeded(progress._replace(batch=len(batches)), fabric):
-        loss, numbers = method.compare(z, progress)
+        cells = fabric.to_device(torch.cat([batch.cells for batch in batches]))
+        loss, numbers = method.compare(z, cells, progress)
     (gradient,) = torch.autograd.grad(loss, z)
     shares = torch.split(gradient, [part.shape[1] for part in parts], dim=1)
     for number, own in enumerate(shares):

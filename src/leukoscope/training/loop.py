@@ -56,7 +56,7 @@ def fit(
                     method.start_epoch(partial(_whole, source, epoch, made), run.progress(epoch))
             for _ in range(run.step % run.per_epoch, run.per_epoch):
                 progress = run.progress(epoch)
-                lr = schedule(optimiser, settings, run.step, run.steps)
+                lr = schedule(optimiser, settings, run.step, run.steps, method.rate(progress))
                 drawn = islice(batches, settings.accumulate)
                 for loss, numbers in step_gradient(fabric, module, drawn, settings.accumulate, made, progress):
                     run.count(loss, numbers)

@@ -31,12 +31,14 @@ class Method(nn.Module, ABC):
 
     Everything that a resumed run needs is a parameter or a buffer. ``watched`` names the numbers that
     :meth:`loss` gives for every batch; their means are written to ``history.csv``. ``views`` is the least and the
-    greatest number of views of a cell that it takes, None for any.
+    greatest number of views of a cell that it takes, None for any. A method that ``uses_labels`` is built with
+    ``labels``, int64 ``(N,)``, the class of every cell.
     """
 
     encoder: nn.Module
     watched: tuple[str, ...] = ()
     views: tuple[int, int | None] = (1, None)
+    uses_labels: bool = False
 
     @abstractmethod
     def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -47,6 +49,10 @@ class Method(nn.Module, ABC):
             cells: int64 ``(B,)``, which cell each row is.
             progress: where the run stands.
         """
+
+    def rate(self, progress: Progress) -> float:
+        """A factor on the learning rate at this step, for methods that train in phases."""
+        return 1.0
 
     def start_epoch(self, batches: Batched, progress: Progress) -> None:
         """What is done before an epoch, without gradients, such as clustering; ``batches`` runs through its views."""
@@ -80,13 +86,13 @@ class JointEmbedding(Method):
     exact: bool = False
 
     @abstractmethod
-    def project(self, views: list[Tensor]) -> Tensor:
+    def project(self, views: list[Tensor], progress: Progress) -> Tensor:
         """Projections float32 ``(V, B, D)`` of V views ``(B, C, S, S)`` of each cell."""
 
     @abstractmethod
-    def compare(self, z: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of projections ``(V, B, D)``, a scalar, and numbers to log."""
+    def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of projections ``(V, B, D)`` of cells ``(B,)``, a scalar, and numbers to log."""
 
     def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of one batch; see :meth:`Method.loss`."""
-        return self.compare(self.project(views), progress)
+        return self.compare(self.project(views, progress), cells, progress)

@@ -126,6 +126,9 @@ def refuse_collapse(numbers: Mapping[str, float], method: Method, epoch: int) ->
         raise CheckFailed(f"collapsed in epoch {epoch}: feature spread {numbers['spread']:.4f} of 1; {advice}")
     if numbers.get("rankme", np.inf) < 1.2:
         raise CheckFailed(f"collapsed in epoch {epoch}: effective rank {numbers['rankme']:.2f}; {advice}")
+    if numbers.get("projection_spread", 1.0) < 0.01:
+        spread = f"{numbers['projection_spread']:.4f}"
+        raise CheckFailed(f"collapsed in epoch {epoch}: projections are one point (spread {spread} of 1); {advice}")
     chance = method.chance_loss()
     if chance is not None and numbers["loss"] >= 0.995 * chance and numbers.get("top1", 0.0) < 0.05:
         raise CheckFailed(

@@ -4,9 +4,12 @@ from torch.optim import Optimizer
 from leukoscope.training.settings import TrainSettings
 
 
-def schedule(optimiser: Optimizer, settings: TrainSettings, step: int, steps: int) -> float:
-    """Give ``optimiser`` the learning rate and weight decay of this step; returns the rate. What is undecayed stays."""
-    lr, decay = learning_rate(settings, step, steps), weight_decay(settings, step, steps)
+def schedule(optimiser: Optimizer, settings: TrainSettings, step: int, steps: int, factor: float = 1.0) -> float:
+    """Give ``optimiser`` this step's learning rate (times ``factor``) and weight decay; returns the rate.
+
+    What is undecayed stays so.
+    """
+    lr, decay = factor * learning_rate(settings, step, steps), weight_decay(settings, step, steps)
     for group in optimiser.param_groups:
         group["lr"] = lr
         if group["decayed"]:

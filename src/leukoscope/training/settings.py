@@ -17,6 +17,8 @@ class TrainSettings(Settings):
     batch: int = Field(default=256, ge=2)
     accumulate: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
+    balance: bool = False
+    """Draw every class equally often, over-sampling the rare ones; for methods that use labels."""
 
     optimiser: Literal["sgd", "nesterov", "adamw", "lars", "larc"] = "sgd"
     lr: float = Field(default=0.03, gt=0)

@@ -1,6 +1,7 @@
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Batches:
         rank: this process.
         world: the number of processes.
         weights: how often each set is drawn, relative to each other; None takes every cell once an epoch.
+        balance: a class for every cell of all sets ``(N,)``; an epoch then draws all classes of a set equally often.
         pin: whether to lay the pixels in page-locked memory, for a copy to a GPU in the background.
 
     Raises:
@@ -49,6 +51,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         weights: Sequence[float] | None = None,
+        balance: np.ndarray | None = None,
         pin: bool = False,
     ) -> None:
         _refuse_misfits(sets)
@@ -56,6 +59,7 @@ class Batches:
         self.batch, self.seed, self.rank, self.world, self.pin = batch, seed, rank, world, pin
         self.starts = np.cumsum([0, *(len(cellset) for cellset in sets)])
         self.shares = _shares(sets, weights)
+        self.balance = balance
         if self.per_epoch == 0:
             raise InputError(
                 f"{sets[0].path}: {sum(self.shares)} cells do not fill one batch of {batch}; give a smaller --batch"
@@ -75,10 +79,21 @@ class Batches:
         """The cells of ``epoch`` in the order they are seen, int64 ``(per_epoch * batch,)``."""
         rng = np.random.default_rng([self.seed, epoch])
         drawn = [
-            start + _draw(rng, len(cellset), share)
-            for start, cellset, share in zip(self.starts, self.sets, self.shares, strict=False)
+            _draw(rng, group, share)
+            for cells, share in zip(pairwise(self.starts), self.shares, strict=True)
+            for group, share in self._groups(np.arange(*cells), share)
         ]
         return rng.permutation(np.concatenate(drawn))[: self.per_epoch * self.batch]
+
+    def _groups(self, cells: np.ndarray, share: int) -> Iterator[tuple[np.ndarray, int]]:
+        """The cells of a set, or of each class in it, and how many an epoch draws of them: ``share`` in all."""
+        if self.balance is None:
+            yield cells, share
+            return
+        classes = self.balance[cells]
+        present = np.unique(classes)
+        for number, one in enumerate(present):
+            yield cells[classes == one], share // len(present) + (number < share % len(present))
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch]:
         """The batches of ``epoch``, from batch number ``start`` on."""
@@ -114,9 +129,9 @@ def _shares(sets: Sequence[CellSet], weights: Sequence[float] | None) -> list[in
     return [round(sum(sizes) * weight / sum(weights)) for weight in weights]
 
 
-def _draw(rng: np.random.Generator, size: int, share: int) -> np.ndarray:
-    """``share`` of ``size`` cells: every cell equally often, but for the remainder."""
-    return np.concatenate([rng.permutation(size) for _ in range(-(-share // size))])[:share]
+def _draw(rng: np.random.Generator, cells: np.ndarray, share: int) -> np.ndarray:
+    """``share`` of ``cells``: every cell equally often, but for the remainder."""
+    return np.concatenate([cells[:0], *(rng.permutation(cells) for _ in range(-(-share // len(cells))))])[:share]
 
 
 def _refuse_misfits(sets: Sequence[CellSet]) -> None:
