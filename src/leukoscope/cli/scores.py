@@ -10,9 +10,11 @@ def say_scores(title: str, results: Mapping[str, Any]) -> None:
     """Print an evaluation's scores: one row for each encoder and head, with 95 % intervals."""
     say(f"\n{title}: {results['n']} cells, {len(results['classes'])} classes, {results['folds']} folds")
     rows = []
+    origins = results.get("encoders", {})
     for encoder, heads in results["scores"].items():
+        name = f"{encoder} (with labels)" if origins.get(encoder, {}).get("with_labels") else encoder
         for head, metrics in heads.items():
-            rows.append([f"{encoder}, {head}", *(_interval(metrics[name]) for name in _SHOWN)])
+            rows.append([f"{name}, {head}", *(_interval(metrics[name]) for name in _SHOWN)])
     say_table(["", *(name.replace("_", " ") for name in _SHOWN)], rows)
 
 

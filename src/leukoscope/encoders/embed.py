@@ -115,6 +115,7 @@ def origin(cellset: CellSet, encoder: Encoder, readout: Readout = Readout()) -> 
         "encoder_fingerprint": encoder.fingerprint,
         "method": info.method,
         "pretrained_on": info.pixels_fingerprint,
+        "learned_classes": None if info.learned_classes is None else list(info.learned_classes),
         "timm_name": info.timm_name,
         "size": info.size,
         **readout.model_dump(),

@@ -19,12 +19,15 @@ from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.results import covers, score_predictions
 
 HEADS = ("linear", "mlp", "knn")
+Fold = tuple[int, int]
+"""A repeat and a fold of the cross-validation."""
 
 
 def evaluate(
     features: Mapping[str, Features],
     out: Path,
     *,
+    taught: Mapping[str, Mapping[Fold, Features]] | None = None,
     label: str = "label",
     overlay: Labels | None = None,
     group: str | None = None,
@@ -53,6 +56,8 @@ def evaluate(
     Args:
         features: by the encoder's name; all of the same cells, in any order.
         out: the run folder.
+        taught: by the name of an encoder that learned from labels inside each training fold, its features of these
+            cells by (repeat, fold).
         label: the column of the cells' table that holds the class; cells without one take no part.
         overlay: labels laid over the table instead.
         group: a column whose cells stay in one fold and are resampled together; None takes ``patient`` or else
@@ -80,8 +85,10 @@ def evaluate(
     Raises:
         InputError: when features, labels, folds or baselines do not fit each other, or ``out`` exists.
     """
+    taught = taught or {}
+    every = {**features, **{of_fold(name, fold): f for name, folds_ in taught.items() for fold, f in folds_.items()}}
     cells = evaluated_cells(
-        features, label=label, overlay=overlay, group=group, n_folds=n_folds, repeats=repeats, folds=folds, seed=seed
+        every, label=label, overlay=overlay, group=group, n_folds=n_folds, repeats=repeats, folds=folds, seed=seed
     )
     settings = settings or ProbeSettings()
     if supervised and cellset is None:
@@ -89,7 +96,7 @@ def evaluate(
     if extra_predictions is not None:
         covers(extra_predictions, cells.folds, where="extra_predictions")
     recipe = {
-        "encoders": list(features),
+        "encoders": [*features, *taught],
         "label": label if overlay is None else "labels file",
         "group": cells.group,
         "heads": list(heads),
@@ -104,7 +111,7 @@ def evaluate(
     }
     with run_folder(out, verb="evaluate", settings=recipe, seed=seed, overwrite=overwrite) as run:
         log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
-        tables = _heads(run, cells, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
+        tables = _heads(run, cells, taught, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
         if supervised and cellset is not None:
             tables += _from_scratch(cells, cellset, supervised, seed=seeds[0], device=settings.device)
         if extra_predictions is not None:
@@ -114,7 +121,7 @@ def evaluate(
         predictions_file.write(run.path / "predictions.parquet", table)
         folds_file.write(run.path / "folds.parquet", cells.folds)
         results.write_tables(run.path / "tables")
-        origin = describe_encoders(cells.features, pretrain)
+        origin = describe_encoders({name: cells.features[name] for name in features}, pretrain, taught=taught)
         content = {**results.content, "group": cells.group, "seeds": list(seeds), **origin}
         run.finish(content)
     return content
@@ -123,6 +130,7 @@ def evaluate(
 def _heads(
     run: RunFolder,
     cells: Evaluated,
+    taught: Mapping[str, Mapping[Fold, Features]],
     *,
     heads: Sequence[str],
     seeds: Sequence[int],
@@ -130,14 +138,18 @@ def _heads(
     choose: Mapping[str, Sequence[str]],
 ) -> list[pd.DataFrame]:
     """Cross-validate the heads on every encoder's features; what was chosen and tried goes into the run folder."""
+    # The features that stand for an encoder in a fold: of one that was taught inside folds, those of that fold.
+    inside = {of_fold(name, fold): (name, fold) for name, by_fold in taught.items() for fold in by_fold}
     found = []
-    for name, each in cells.features.items():
+    for key, each in cells.features.items():
+        name, fold = inside.get(key, (key, None))
+        folds = cells.folds if fold is None else _one(cells.folds, fold)
         found.append(
-            cross_validate(each, cells.labels, cells.folds, heads=heads, encoder=name, seeds=seeds, settings=settings)
+            cross_validate(each, cells.labels, folds, heads=heads, encoder=name, seeds=seeds, settings=settings)
         )
-        for key in ("encoder_fingerprint", "pixels_fingerprint", "table_fingerprint"):
-            if key in each.uns:
-                run.fingerprint(f"{name}.{key.removesuffix('_fingerprint')}", str(each.uns[key]))
+        for kind in ("encoder_fingerprint", "pixels_fingerprint", "table_fingerprint"):
+            if kind in each.uns:
+                run.fingerprint(f"{key}.{kind.removesuffix('_fingerprint')}", str(each.uns[kind]))
     tried = pd.concat([each.tried for each in found])
     pd.concat([each.choices for each in found]).to_csv(run.path / "choices.csv", index=False)
     tried.to_csv(run.path / "tried.csv", index=False)
@@ -148,6 +160,15 @@ def _heads(
             run.path / "chosen.csv", index=False
         )
     return tables + [as_chosen(pd.concat(tables), table, name) for name, table in chosen.items()]
+
+
+def of_fold(name: str, fold: Fold) -> str:
+    """What an encoder that was taught inside a fold is called among those of other folds."""
+    return f"{name} r{fold[0]}f{fold[1]}"
+
+
+def _one(folds: pd.DataFrame, fold: Fold) -> pd.DataFrame:
+    return folds[(folds["repeat"] == fold[0]) & (folds["fold"] == fold[1])]
 
 
 def _from_scratch(

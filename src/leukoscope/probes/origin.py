@@ -19,16 +19,29 @@ _TOLD = (
     "pretrained_on",
 )
 
+_OF_ALL_FOLDS = ("method", "timm_name", "size", "stages", "flips")
+
 # Weights that have seen no cells of ours: drawn by chance, or learned from photographs.
 _WITHOUT_CELLS = ("random", "imagenet")
 
 
-def describe_encoders(features: Mapping[str, Features], pretrain: Sequence[CellSet] = ()) -> dict[str, Any]:
+def describe_encoders(
+    features: Mapping[str, Features],
+    pretrain: Sequence[CellSet] = (),
+    *,
+    taught: Mapping[str, Mapping[tuple[int, int], Features]] | None = None,
+) -> dict[str, Any]:
     """Where each encoder comes from, and whether evaluated cells were seen in its pre-training.
 
+    Args:
+        features: of encoders that are the same in all folds, by name.
+        pretrain: the CellSets that they were pre-trained on.
+        taught: of encoders that were pre-trained with labels inside each training fold, by name and fold.
+
     Returns:
-        ``encoders``: by name what the features' ``uns`` tells, and ``seen_in_pretraining``: ``none``, ``all``,
-        ``unknown`` or a number of cells; ``notes``: what a reader should distrust, in sentences.
+        ``encoders``: by name what the features' ``uns`` tells; ``seen_in_pretraining``: ``none``, ``all``,
+        ``unknown``, ``training folds`` or a number of cells; and ``with_labels``. ``notes``: what a reader should
+        distrust, in sentences.
     """
     # All features are of the same cells, and the trials of a sweep saw the same ones: each overlap is counted once.
     seen_by: dict[tuple[str | None, ...], str | int] = {}
@@ -39,11 +52,17 @@ def describe_encoders(features: Mapping[str, Features], pretrain: Sequence[CellS
         if origin not in seen_by:
             seen_by[origin] = _seen(each, pretrain)
         seen = seen_by[origin]
-        encoders[name] = {**told, "seen_in_pretraining": seen}
+        with_labels = "learned_classes" in each.uns
+        encoders[name] = {**told, "seen_in_pretraining": seen, "with_labels": with_labels}
         if seen == "unknown":
             notes.append(f"{name}: it is not known which cells it was pre-trained on, so overlap was not checked.")
         elif seen != "none":
-            notes.append(f"{name}: {seen} of the evaluated cells were seen, without labels, in its pre-training.")
+            how = "with their labels" if with_labels else "without labels"
+            notes.append(f"{name}: {seen} of the evaluated cells were seen, {how}, in its pre-training.")
+    for name, by_fold in (taught or {}).items():
+        first = next(iter(by_fold.values()))
+        told = {key: _plain(first.uns[key]) for key in _OF_ALL_FOLDS if key in first.uns}
+        encoders[name] = {**told, "seen_in_pretraining": "training folds", "with_labels": True}
     for note in notes:
         log.warning(note)
     return {"encoders": encoders, "notes": notes}

@@ -66,8 +66,15 @@ def _overlap(evaluation: Evaluation) -> Iterator[Doubt]:
             "If cells tested here were among them, features of new cells may be worse than these.",
         )
     for name, what in seen.items():
-        if what not in ("unknown", "none"):
-            which = "these very cells" if what == "all" else f"{what} of these cells"
+        if what in ("unknown", "none", "training folds"):
+            continue
+        which = "these very cells" if what == "all" else f"{what} of these cells"
+        if evaluation.origins[name].get("with_labels"):
+            yield Doubt(
+                f"{name} was pre-trained with the labels of {which}.",
+                "Its scores are no test: it has been told the answers. Let a study teach it inside the training folds.",
+            )
+        else:
             yield Doubt(
                 f"{name} was pre-trained on {which}.",
                 "It never saw their labels, but features of new cells may be worse than these.",

@@ -81,6 +81,10 @@ class Evaluation:
         """What is known of each frozen encoder: method, backbone, fingerprints, ``seen_in_pretraining``."""
         return dict(self.results.get("encoders", {}))
 
+    def taught(self, encoder: str) -> bool:
+        """Whether a frozen encoder learned from labels."""
+        return bool(self.origins.get(encoder, {}).get("with_labels"))
+
     @cached_property
     def class_counts(self) -> dict[str, int]:
         """The number of evaluated cells of each class."""

@@ -147,9 +147,11 @@ def _resampled(evaluation: Evaluation) -> str:
 
 
 def _kinds(evaluation: Evaluation) -> list[tuple[str, list[Pair]]]:
-    frozen = [pair for pair in evaluation.pairs if pair[0] != SUPERVISED]
     trained = [pair for pair in evaluation.pairs if pair[0] == SUPERVISED]
+    taught = [pair for pair in evaluation.pairs if pair not in trained and evaluation.taught(pair[0])]
+    frozen = [pair for pair in evaluation.pairs if pair not in trained and pair not in taught]
     kinds = [("Frozen encoders, heads fitted on their features", frozen)]
+    kinds.append(("Encoders pre-trained with labels, heads fitted on their features", taught))
     kinds.append(("Supervised baselines, trained from scratch in the same folds", trained))
     return [(title, pairs) for title, pairs in kinds if pairs]
 

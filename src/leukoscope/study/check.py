@@ -1,6 +1,7 @@
 from leukoscope.probes.registry import head_of
 from leukoscope.study.encoders import settings_of
 from leukoscope.study.tasks import probe_settings, supervised_settings, task_folds
+from leukoscope.study.taught import check_taught
 from leukoscope.study.workspace import Workspace
 
 
@@ -13,6 +14,7 @@ def check_plan(space: Workspace) -> None:
     for name, plan in space.recipe.encoders.items():
         if plan.pretrain is not None:
             settings_of(space, name)
+    check_taught(space)
     for name, task in space.recipe.tasks.items():
         probes = probe_settings(space, name)
         for head in task.heads:

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from leukoscope.common.files import read_json
@@ -20,13 +20,14 @@ class RandomSettings(Settings):
     seed: int = 0
 
 
-def make_encoders(space: Workspace) -> dict[str, dict[str, Path]]:
-    """Make every encoder of the recipe, each trial of a sweep; returns their bundles by encoder and trial.
+def make_encoders(space: Workspace, names: Iterable[str]) -> dict[str, dict[str, Path]]:
+    """Make encoders of the recipe, each trial of a sweep; returns their bundles by encoder and trial.
 
     An encoder whose training was cut off goes on where it was.
     """
     bundles: dict[str, dict[str, Path]] = {}
-    for name, plan in space.recipe.encoders.items():
+    for name in names:
+        plan = space.recipe.encoders[name]
         where = f"{space.recipe.name}: encoders.{name}"
         if plan.random is not None:
             bundles[name] = {"": _random(space, name, plan, RandomSettings.parse(plan.random, f"{where}.random"))}

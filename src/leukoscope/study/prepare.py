@@ -15,6 +15,7 @@ from leukoscope.common.errors import CheckFailed
 from leukoscope.common.files import whole_file, write_json
 from leukoscope.common.runs import log
 from leukoscope.study.recipe import CellSource
+from leukoscope.study.taught import taught_inside
 from leukoscope.study.workspace import Workspace
 
 
@@ -38,11 +39,17 @@ def make_sets(space: Workspace, *, jobs: int = 0) -> None:
 def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
     """Audit the tasks' cells against the cells that encoders are pre-trained on; ``OUT/audit.json`` keeps the findings.
 
+    Encoders that are taught inside training folds see no test cell, and are left out.
+
     Raises:
         CheckFailed: when a finding would spoil an evaluation and ``allow`` is false.
     """
     evaluated = [space.cells(reference) for reference in dict.fromkeys(t.cells for t in space.recipe.tasks.values())]
-    plans = [plan for plan in space.recipe.encoders.values() if plan.pretrain is not None]
+    plans = [
+        plan
+        for name, plan in space.recipe.encoders.items()
+        if plan.pretrain is not None and not taught_inside(space, name)
+    ]
     pretrained = [space.cells(name) for name in dict.fromkeys(name for plan in plans for name in plan.cells)]
     report = audit(evaluated, pretrain=pretrained)
     write_json(space.out / "audit.json", report.as_dict())

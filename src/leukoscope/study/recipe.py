@@ -38,7 +38,9 @@ class CellSource(Settings):
 
 
 class EncoderPlan(Settings):
-    """An encoder to compare: pre-trained without labels on ``cells``, or of random weights.
+    """An encoder to compare: pre-trained on ``cells``, or of random weights.
+
+    A method that uses labels, on cells that a task evaluates, is pre-trained inside each training fold of that task.
 
     ``pretrain`` holds the settings of the verb; any value may be ``{sweep: [...]}``, and then ``choose`` says how the
     best trial is told: ``rankme`` (label-free, the largest), or ``inner`` (by the linear probe inside each
@@ -132,7 +134,7 @@ class Recipe(Settings):
                     raise ValueError(f"samples.{name} names {key!r}, which the recipe does not define")
             if self.encoders[sample.encoder].swept and self.encoders[sample.encoder].choose != "rankme":
                 raise ValueError(f"samples.{name}: {sample.encoder} is chosen anew in each fold; choose it by rankme")
-            if _overlap(sample.cells, self.tasks[sample.task].cells):
+            if overlap(sample.cells, self.tasks[sample.task].cells):
                 raise ValueError(f"samples.{name} counts cells of {sample.cells}, which its classifier is fitted on")
         return self
 
@@ -144,7 +146,7 @@ class Recipe(Settings):
             raise ValueError(f"{where}: set {name!r} is not split into a part {part!r}")
 
 
-def _overlap(a: str, b: str) -> bool:
+def overlap(a: str, b: str) -> bool:
     """Whether two references ``SET`` or ``SET.PART`` share cells."""
     (set_a, _, part_a), (set_b, _, part_b) = a.partition("."), b.partition(".")
     return set_a == set_b and (not part_a or not part_b or part_a == part_b)

@@ -17,6 +17,7 @@ from leukoscope.study.encoders import largest_rankme, make_encoders
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
 from leukoscope.study.tasks import embed_task, feature_name, probe_settings, supervised_baselines, task_folds
+from leukoscope.study.taught import taught_inside, teach_inside
 from leukoscope.study.workspace import Workspace
 from leukoscope.training.history import histories
 
@@ -29,7 +30,7 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
         check_plan(space)
         report = check_leaks(space, allow=allow_leaks)
     with _timed(seconds, "encoders"):
-        bundles = make_encoders(space)
+        bundles = make_encoders(space, [name for name in space.recipe.encoders if not taught_inside(space, name)])
     tasks = {}
     for name in space.recipe.tasks:
         with _timed(seconds, f"task {name}"):
@@ -58,6 +59,7 @@ def _evaluate(
         evaluate(
             features,
             out,
+            taught=teach_inside(space, name, cellset, labels, folds),
             overlay=labels,
             group=task.group,
             heads=task.heads,
