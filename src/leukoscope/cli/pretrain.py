@@ -6,7 +6,9 @@ import typer
 from leukoscope.cli import options
 from leukoscope.cli.output import say, say_json
 
-METHODS = "moco, simclr, barlow_twins, vicreg, swav, deepcluster_v2, dino, lejepa; with labels: supcon, supervised"
+METHODS = (
+    "moco, simclr, barlow_twins, vicreg, swav, deepcluster_v2, dino, dinov2, lejepa; with labels: supcon, supervised"
+)
 
 
 def pretrain(

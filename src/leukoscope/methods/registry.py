@@ -5,6 +5,7 @@ from leukoscope.common.settings import Settings
 from leukoscope.methods.barlow_twins import BarlowTwins, BarlowTwinsSettings
 from leukoscope.methods.deepcluster_v2 import DeepCluster, DeepClusterSettings
 from leukoscope.methods.dino import DINO, DINOSettings
+from leukoscope.methods.dinov2 import DINOv2, DINOv2Settings
 from leukoscope.methods.lejepa import LeJEPA, LeJEPASettings
 from leukoscope.methods.moco import MoCo, MoCoSettings
 from leukoscope.methods.simclr import SimCLR, SimCLRSettings
@@ -30,6 +31,7 @@ METHODS: dict[str, Entry] = {
     "barlow_twins": Entry(BarlowTwins, BarlowTwinsSettings),
     "deepcluster_v2": Entry(DeepCluster, DeepClusterSettings),
     "dino": Entry(DINO, DINOSettings),
+    "dinov2": Entry(DINOv2, DINOv2Settings),
     "lejepa": Entry(LeJEPA, LeJEPASettings),
     "moco": Entry(MoCo, MoCoSettings),
     "simclr": Entry(SimCLR, SimCLRSettings),

@@ -1,3 +1,4 @@
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -77,13 +78,18 @@ def cached(fabric: Fabric, module: _FabricModule, batches: list[Batch], views: M
 
 @contextmanager
 def seeded(progress: Progress, fabric: Fabric) -> Iterator[None]:
-    """Seed what networks draw from the global state (dropout, dropped paths) by step and batch; restored after."""
+    """Seed what is drawn from the global states (dropout, dropped paths, masks) by step and batch; restored after."""
     device = fabric.device
     place = [progress.seed, progress.step, progress.batch, fabric.global_rank]
-    state = np.random.SeedSequence(place).generate_state(1, np.uint64)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(state[0] >> np.uint64(1)))
-        yield
+    drawn = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    before = random.getstate()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(drawn)
+            random.seed(drawn)
+            yield
+    finally:
+        random.setstate(before)
 
 
 @contextmanager
