@@ -15,7 +15,7 @@ from leukoscope.training.method import JointEmbedding, Progress
 
 
 class SupConSettings(Settings):
-    """Supervised contrast. The defaults are those of the thesis on hairy cells (tables 4.8 and B.3)."""
+    """Supervised contrast. The defaults are those of the thesis on hairy cells (table 4.8)."""
 
     temperature: float = Field(default=0.1, gt=0)
     dim: int = Field(default=128, ge=2)

@@ -32,7 +32,7 @@ class SwAVSettings(Settings):
     """Older projections of each global view that share in the codes; the paper on screening takes 2,560."""
     queue_from_epoch: int = Field(default=15, ge=0)
     frozen_epochs: float = Field(default=1.0, ge=0)
-    """Epochs in which the prototypes stay as they were drawn; the authors took 313 steps, a quarter of theirs."""
+    """Epochs in which the prototypes stay as they were drawn; the 313 steps of the authors are one of theirs."""
 
 
 class SwAV(Method):
