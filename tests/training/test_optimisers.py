@@ -1,8 +1,12 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
+from leukoscope.encoders.backbone import create_backbone
 from leukoscope.training.optimisers import create_optimiser
+from leukoscope.training.schedules import schedule
 from leukoscope.training.settings import TrainSettings
 
 
@@ -48,3 +52,17 @@ def test_larc_is_that_of_apex(clip: bool) -> None:
         weight.grad = gradient
         optimiser.step()
         assert torch.allclose(weight, theirs, atol=1e-6)
+
+
+def test_rates_fall_from_layer_to_layer_of_the_encoder_and_spare_the_head() -> None:
+    backbone = create_backbone("test_vit", channels=1, seed=0, size=32)
+    method = nn.ModuleDict({"encoder": backbone, "head": nn.Linear(64, 3)})
+    optimiser = create_optimiser(method, TrainSettings(optimiser="adamw", lr=0.1, layer_decay=0.5))
+    schedule(optimiser, TrainSettings(lr=0.1, schedule="constant"), 0, 10)
+    rate = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    blocks = [rate[id(block.attn.qkv.weight)] for block in backbone.blocks]
+    # timm counts the last norm to the last block.
+    assert rate[id(method["head"].weight)] == rate[id(backbone.norm.weight)] == blocks[-1] == pytest.approx(0.1)
+    assert [low / high for low, high in pairwise(blocks)] == pytest.approx([0.5] * (len(blocks) - 1))
+    assert rate[id(backbone.patch_embed.proj.weight)] == pytest.approx(blocks[0] / 2)
+    assert len(rate) == len(list(method.parameters()))

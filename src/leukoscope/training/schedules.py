@@ -11,7 +11,7 @@ def schedule(optimiser: Optimizer, settings: TrainSettings, step: int, steps: in
     """
     lr, decay = factor * learning_rate(settings, step, steps), weight_decay(settings, step, steps)
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
         if group["decayed"]:
             group["weight_decay"] = decay
     return lr

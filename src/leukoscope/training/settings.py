@@ -26,6 +26,8 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=1e-4, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
     """Where a cosine carries the weight decay by the end of training (DINO takes 0.04 to 0.4); None keeps it."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """The rate of each layer of the encoder relative to the one above it (DINOv2: 0.9); None keeps one rate for all."""
     larc_clip: bool = False
     """Whether LARC's local rate never exceeds ``lr``, as in NVIDIA's apex; VISSL, on which SwAV was built, lets it."""
     clip: float | None = Field(default=None, gt=0)
