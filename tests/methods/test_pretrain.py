@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
@@ -173,3 +175,34 @@ def test_two_processes_keep_one_queue_and_learn_as_one(few_cells: Path, tmp_path
     losses = [float(read_history(out / "history.csv")[0]["loss"]) for out in (alone, pair)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     Encoder.load(pair / "encoder")
+
+
+def test_activations_made_anew_change_nothing(few_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transformer, which has no batch norm to count twice; dropped paths are drawn alike in both passes."""
+    found, passes = [], [0, 0]
+    forward = Block.forward
+
+    def counted(self: Block, x: Tensor) -> Tensor:
+        passes[recompute] += 1
+        return forward(self, x)
+
+    monkeypatch.setattr(Block, "forward", counted)
+    for recompute in (False, True):
+        chosen = PretrainSettings.parse(
+            {
+                "method": "dino",
+                "method_settings": {"outputs": 16, "hidden": 16, "bottleneck": 8, "frozen_epochs": 0},
+                "backbone": "test_vit",
+                "size": 32,
+                "drop_path": 0.3,
+                "policy": {"views": [{"count": 2, "rotation": {"degrees": 180}}]},
+                "train": {"epochs": 2, "batch": 16, "device": "cpu", "monitor_cells": 0, "recompute": recompute},
+            },
+            where="test",
+        )
+        found.append(Encoder.load(pretrain([CellSet.open(few_cells)], tmp_path / str(recompute), settings=chosen)))
+    for a, b in zip(found[0].backbone.parameters(), found[1].backbone.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    # Two global views pass as one batch: a student and a teacher each step, and the student again going back.
+    steps, blocks = 8, 6
+    assert passes[1] - passes[0] == steps * blocks

@@ -24,6 +24,7 @@ def create_backbone(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """A timm network without classifier: ``(B, channels, H, W)`` float32 in, features ``(B, num_features)`` out.
 
@@ -38,6 +39,7 @@ def create_backbone(
         size: side of the images in pixels; transformers with position embeddings are built for it.
         mean: how the input will be normalised, one value a channel; pretrained weights are adapted to it.
         std: as ``mean``.
+        drop_path: how often a residual branch of the last block is dropped in training; less often in those before it.
 
     Raises:
         InputError: when timm has no such network, it cannot take the size, or the weights cannot be had.
@@ -49,19 +51,23 @@ def create_backbone(
     if channels < 1:
         raise InputError(f"backbone {name}: channels is {channels}; at least 1 is needed")
     if weights == "random":
-        return _build(name, channels, seed, size)
+        return _build(name, channels, seed, size, drop_path)
     if weights == "imagenet":
-        backbone = _build_pretrained(name, seed, size)
+        backbone = _build_pretrained(name, seed, size, drop_path)
     else:
-        backbone = _build(name, 3, seed, size)
+        backbone = _build(name, 3, seed, size, drop_path)
         _load(backbone, Path(weights), name)
     if channels != 3 or mean is not None or std is not None:
         adapt_stem(backbone, channels, mean=mean, std=std)
     return backbone
 
 
-def _build(name: str, channels: int, seed: int, size: int | None, *, pretrained: bool = False) -> nn.Module:
+def _build(
+    name: str, channels: int, seed: int, size: int | None, drop_path: float, *, pretrained: bool = False
+) -> nn.Module:
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": pretrained}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     config = timm.get_pretrained_cfg(name)
     fixed = size is not None and config is not None and config.fixed_input_size
     if fixed:
@@ -93,13 +99,13 @@ def _try_once(backbone: nn.Module, channels: int, size: int | None) -> None:
     backbone.train(training)
 
 
-def _build_pretrained(name: str, seed: int, size: int | None) -> nn.Module:
+def _build_pretrained(name: str, seed: int, size: int | None, drop_path: float) -> nn.Module:
     config = timm.get_pretrained_cfg(name)
     source = (config.hf_hub_id or config.url) if config else None
     if source is None:
         raise InputError(f"backbone {name}: timm has no pretrained weights for it; use random ones, or give a file")
     try:
-        return _build(name, 3, seed, size, pretrained=True)
+        return _build(name, 3, seed, size, drop_path, pretrained=True)
     except InputError:
         raise
     except Exception as error:  # the hub's client raises what its transport raises

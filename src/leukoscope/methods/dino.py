@@ -1,4 +1,3 @@
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -13,6 +12,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
+from leukoscope.methods.twin import momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
@@ -57,8 +57,7 @@ class DINO(Method):
         super().__init__()
         self.settings = settings
         self.student, self.student_head = backbone, self._create_head(backbone, seed)
-        self.encoder, self.teacher_head = copy.deepcopy(backbone), self._create_head(backbone, seed)
-        deactivate_requires_grad(self.encoder)
+        self.encoder, self.teacher_head = momentum_twin(backbone), self._create_head(backbone, seed)
         deactivate_requires_grad(self.teacher_head)
         self.distil = DINOLoss(
             settings.outputs,

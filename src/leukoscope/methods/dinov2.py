@@ -1,4 +1,3 @@
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -14,6 +13,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
+from leukoscope.methods.twin import momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
@@ -77,9 +77,8 @@ class DINOv2(Method):
             weight_initialization="skip",
             pos_embed_initialization="skip",
         )
-        self.teacher = copy.deepcopy(self.student)
+        self.teacher = momentum_twin(self.student)
         self.student_heads, self.teacher_heads = self._create_heads(seed), self._create_heads(seed)
-        deactivate_requires_grad(self.teacher)
         deactivate_requires_grad(self.teacher_heads)
         temperatures = {"student_temp": settings.student_temperature, "center_momentum": settings.center_momentum}
         self.class_loss = DINOLoss(settings.outputs, **temperatures)

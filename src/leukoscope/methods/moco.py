@@ -1,11 +1,10 @@
-import copy
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightly.models.modules.heads import MoCoProjectionHead
-from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import gather, processes, rank
 from leukoscope.methods.queue import KeyQueue
 from leukoscope.methods.split_norm import check_groups, joined_state, split_batch_norm
+from leukoscope.methods.twin import momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
@@ -70,10 +70,8 @@ class MoCo(Method):
         # A head that normalises over the whole batch would leak as an encoder does.
         self.head = split_batch_norm(head, self.groups)
         self.encoder = split_batch_norm(backbone, self.groups)
-        self.key_encoder = copy.deepcopy(self.encoder)
-        self.key_head = copy.deepcopy(self.head)
-        deactivate_requires_grad(self.key_encoder)
-        deactivate_requires_grad(self.key_head)
+        self.key_encoder = momentum_twin(self.encoder)
+        self.key_head = momentum_twin(self.head)
         self.queue = KeyQueue(settings.queue, settings.dim, seed)
         self.masked = settings.queue > cells / 2
         if self.masked:

@@ -128,6 +128,7 @@ def _create_method(
         size=settings.size,
         mean=mean,
         std=std,
+        drop_path=settings.drop_path,
     )
     kind = entry(settings.method)
     chosen = kind.settings.parse(settings.method_settings, where="method_settings")

@@ -19,6 +19,8 @@ class PretrainSettings(Settings):
     """The column of the class, for methods that use labels."""
     backbone: str = "resnet18"
     weights: str = "random"
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """How often the last residual branch is dropped in training, those before it less often; twins drop none."""
     size: int = Field(default=224, ge=8)
     policy: Policy = Field(default="ifc", validate_default=True)
     """The name of a policy that comes with Leukoscope, a YAML file of one's own, or the policy itself."""

@@ -40,6 +40,8 @@ def fit(
     """
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)
+    if settings.recompute:
+        _recompute(method)
     module, optimiser = fabric.setup(method, create_optimiser(method, settings))
     mark_forward(module, method)
     module.train()
@@ -79,6 +81,14 @@ def _judge(run: Run, method: Method, settings: TrainSettings) -> None:
     past_warmup = run.step - warmup_steps(settings, run.steps)
     if run.numbers and settings.collapse_steps and past_warmup >= settings.collapse_steps:
         refuse_collapse(run.numbers, method, run.step // run.per_epoch)
+
+
+def _recompute(method: Method) -> None:
+    """Turn activation checkpointing on in the networks that are trained. Batch norms then count each batch twice."""
+    for part in method.modules():
+        switch = getattr(part, "set_grad_checkpointing", None)
+        if callable(switch) and any(parameter.requires_grad for parameter in part.parameters()):
+            switch(True)
 
 
 @torch.no_grad()

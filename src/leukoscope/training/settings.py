@@ -38,6 +38,8 @@ class TrainSettings(Settings):
     warmup_epochs: float = Field(default=0.0, ge=0)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    recompute: bool = False
+    """Activation checkpointing: the backward pass makes activations anew instead of keeping them (timm's networks)."""
     channels_last: bool = True
     device: str = "auto"
     devices: int = Field(default=1, ge=1)
