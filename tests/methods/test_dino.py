@@ -97,7 +97,7 @@ def test_the_crops_of_the_leukaemia_paper() -> None:
     ours = dino(teacher_warmup_epochs=2)
     loss, _ = ours.loss(views(0, (8, 8, *[4] * 8)), torch.arange(6), at(0))
     assert loss.isfinite()
-    assert [ours.teacher_temperature(at(step)) for step in (0, 2, 4, 7)] == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    assert [ours.settings.temperature_at(at(step)) for step in (0, 2, 4, 7)] == pytest.approx([0.04, 0.055, 0.07, 0.07])
 
 
 def test_a_single_view_is_refused() -> None:

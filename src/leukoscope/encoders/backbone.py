@@ -62,6 +62,11 @@ def create_backbone(
     return backbone
 
 
+def feature_width(backbone: nn.Module) -> int:
+    """How many features a cell has: D of what ``backbone`` gives, ``(B, D)``."""
+    return int(backbone.num_features)  # type: ignore[arg-type]
+
+
 def _build(
     name: str, channels: int, seed: int, size: int | None, drop_path: float, *, pretrained: bool = False
 ) -> nn.Module:

@@ -16,7 +16,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.machine import versions
 from leukoscope.common.settings import Settings
-from leukoscope.encoders.backbone import create_backbone
+from leukoscope.encoders.backbone import create_backbone, feature_width
 from leukoscope.encoders.device import autocast
 from leukoscope.encoders.maps import as_maps
 from leukoscope.encoders.readout import Readout
@@ -92,7 +92,7 @@ class EncoderInfo(Settings):
             field_um=info.field_um,
             mean=mean or info.mean,
             std=std or spread,
-            feature_dim=int(backbone.num_features),  # type: ignore[arg-type]
+            feature_dim=feature_width(backbone),
             method=method,
             recipe=dict(recipe or {}),
             pixels_fingerprint=pixels_fingerprint,

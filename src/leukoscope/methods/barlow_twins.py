@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import processes
 from leukoscope.scores.spectrum import spread
@@ -46,7 +47,7 @@ class BarlowTwins(JointEmbedding):
         self.encoder, self.exact, self.scale = backbone, settings.exact, settings.scale
         with seeded_weights(seed):
             self.head = BarlowTwinsProjectionHead(
-                int(backbone.num_features),  # type: ignore[arg-type]
+                feature_width(backbone),
                 settings.hidden,
                 settings.dim,
             )
@@ -59,4 +60,4 @@ class BarlowTwins(JointEmbedding):
     def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of the cross-correlation; see :meth:`JointEmbedding.compare`."""
         loss = self.scale * self.correlation(z[0], z[1])
-        return loss, {"spread": spread(z[0].detach())} if progress.logged else {}
+        return loss, {"spread": spread(z[0])} if progress.logged else {}

@@ -95,7 +95,7 @@ class DeepCluster(Method):
         self._remember([view.detach() for view in z[:2]], cells)
         numbers = {"top1": torch.stack(hits).mean()}
         if progress.logged:
-            numbers["spread"] = spread(z[0].detach())
+            numbers["spread"] = spread(z[0])
         return torch.stack(losses).mean(), numbers
 
     def chance_loss(self) -> float:

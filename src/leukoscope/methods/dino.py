@@ -1,40 +1,27 @@
+import math
 from collections.abc import Mapping
 
 import torch
 from lightly.loss import DINOLoss
 from lightly.models.modules.heads import DINOProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
-from lightly.utils.scheduler import cosine_schedule
-from pydantic import Field
 from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
-from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
+from leukoscope.methods.teacher import TeacherSettings
 from leukoscope.methods.twin import momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
 
-class DINOSettings(Settings):
+class DINOSettings(TeacherSettings):
     """DINO. The teacher's temperature is that of the paper on leukaemia; the rest is its authors'."""
 
-    outputs: int = Field(default=65_536, ge=2)
-    hidden: int = Field(default=2048, ge=1)
-    bottleneck: int = Field(default=256, ge=1)
     head_norm: bool = False
     """Batch norm in the head; the authors take it for convolutional networks trained by SGD."""
-    student_temperature: float = Field(default=0.1, gt=0)
-    teacher_temperature: float = Field(default=0.07, gt=0)
-    teacher_temperature_start: float = Field(default=0.04, gt=0)
-    teacher_warmup_epochs: float = Field(default=30.0, ge=0)
-    """Epochs in which the teacher's temperature rises, linearly."""
-    momentum: float = Field(default=0.996, ge=0, le=1)
-    momentum_end: float = Field(default=1.0, ge=0, le=1)
-    center_momentum: float = Field(default=0.9, ge=0, le=1)
-    frozen_epochs: int = Field(default=1, ge=0)
-    """Epochs in which the head's last layer is held."""
 
 
 class DINO(Method):
@@ -61,8 +48,6 @@ class DINO(Method):
         deactivate_requires_grad(self.teacher_head)
         self.distil = DINOLoss(
             settings.outputs,
-            warmup_teacher_temp=settings.teacher_temperature_start,
-            teacher_temp=settings.teacher_temperature,
             student_temp=settings.student_temperature,
             center_momentum=settings.center_momentum,
         )
@@ -75,14 +60,14 @@ class DINO(Method):
         with torch.no_grad():
             told = [out.float() for out in run_crops(lambda x: self.teacher_head(self.encoder(x)), large)]
         said = run_crops(lambda x: self.student_head(self.student(x)), [*large, *small])
-        temperature = self.teacher_temperature(progress)
+        temperature = self.settings.temperature_at(progress)
         with torch.no_grad():
             sharpened = ((told[0] - self.distil.center[0]) / temperature).softmax(dim=1)
             numbers = {"teacher_entropy": torch.special.entr(sharpened).sum(dim=1).mean()}
         with torch.autocast(views[0].device.type, enabled=False):
             loss = self.distil(told, [out.float() for out in said], teacher_temp=temperature)
         if progress.logged:
-            numbers["spread"] = spread(said[0].detach().float())
+            numbers["spread"] = spread(said[0])
         return loss, numbers
 
     def before_step(self, progress: Progress) -> None:
@@ -91,26 +76,20 @@ class DINO(Method):
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student."""
-        momentum = cosine_schedule(progress.step, progress.steps, self.settings.momentum, self.settings.momentum_end)
+        momentum = self.settings.momentum_at(progress)
         update_momentum(self.student, self.encoder, m=momentum)
         update_momentum(self.student_head, self.teacher_head, m=momentum)
 
-    def teacher_temperature(self, progress: Progress) -> float:
-        """The teacher's temperature at this step."""
-        start, end = self.settings.teacher_temperature_start, self.settings.teacher_temperature
-        rising = self.settings.teacher_warmup_epochs * progress.per_epoch
-        return start + (end - start) * min(1.0, progress.step / rising) if rising else end
-
     def chance_loss(self) -> float:
         """``ln K``: every output is as likely as any other."""
-        return float(torch.tensor(float(self.settings.outputs)).log())
+        return math.log(self.settings.outputs)
 
     def _create_head(self, backbone: nn.Module, seed: int) -> DINOProjectionHead:
         """A head, twice the same: one with weight norm cannot be copied."""
         chosen = self.settings
         with seeded_weights(seed):
             return DINOProjectionHead(
-                int(backbone.num_features),  # type: ignore[arg-type]
+                feature_width(backbone),
                 chosen.hidden,
                 chosen.bottleneck,
                 chosen.outputs,

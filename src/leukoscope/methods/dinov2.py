@@ -5,14 +5,13 @@ from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.heads import DINOv2ProjectionHead
 from lightly.models.utils import deactivate_requires_grad, random_block_mask, update_momentum
-from lightly.utils.scheduler import cosine_schedule
 from pydantic import Field
 from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
-from leukoscope.common.settings import Settings
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
+from leukoscope.methods.teacher import TeacherSettings
 from leukoscope.methods.twin import momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
@@ -20,23 +19,12 @@ from leukoscope.training.method import Method, Progress
 _SMALLEST_BLOCK = 4  # patches that are masked together at least, where an image has enough of them
 
 
-class DINOv2Settings(Settings):
+class DINOv2Settings(TeacherSettings):
     """DINOv2. The defaults are those of its authors' configuration."""
 
-    outputs: int = Field(default=65_536, ge=2)
-    hidden: int = Field(default=2048, ge=1)
-    bottleneck: int = Field(default=256, ge=1)
+    momentum: float = Field(default=0.992, ge=0, le=1)
     separate_heads: bool = False
     """A head of its own for patches, as the authors have it for ViT-L and ViT-g."""
-    student_temperature: float = Field(default=0.1, gt=0)
-    teacher_temperature: float = Field(default=0.07, gt=0)
-    teacher_temperature_start: float = Field(default=0.04, gt=0)
-    teacher_warmup_epochs: float = Field(default=30.0, ge=0)
-    momentum: float = Field(default=0.992, ge=0, le=1)
-    momentum_end: float = Field(default=1.0, ge=0, le=1)
-    center_momentum: float = Field(default=0.9, ge=0, le=1)
-    frozen_epochs: int = Field(default=1, ge=0)
-    """Epochs in which the heads' last layers are held."""
     class_weight: float = Field(default=1.0, ge=0)
     patch_weight: float = Field(default=1.0, ge=0)
     koleo_weight: float = Field(default=0.1, ge=0)
@@ -105,7 +93,7 @@ class DINOv2(Method):
                 self.student_heads[0](each).float() for each in run_crops(lambda x: self.student.encode(x)[:, 0], small)
             ]
         said_patches = self.student_heads[-1](learned[tokens]).float()
-        temperature = self.teacher_temperature(progress)
+        temperature = self.settings.temperature_at(progress)
         with torch.autocast(images.device.type, enabled=False):
             class_loss = self.class_loss(list(told_class.chunk(len(large))), said_class, teacher_temp=temperature)
             # Few and small images may end up with no patch masked: nothing to tell, and no centre to move.
@@ -131,7 +119,7 @@ class DINOv2(Method):
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student."""
-        momentum = cosine_schedule(progress.step, progress.steps, self.settings.momentum, self.settings.momentum_end)
+        momentum = self.settings.momentum_at(progress)
         update_momentum(self.student, self.teacher, m=momentum)
         update_momentum(self.student_heads, self.teacher_heads, m=momentum)
 
@@ -155,12 +143,6 @@ class DINOv2(Method):
             min_num_masks_per_block=block,
         )
         return drawn
-
-    def teacher_temperature(self, progress: Progress) -> float:
-        """The teacher's temperature at this step."""
-        start, end = self.settings.teacher_temperature_start, self.settings.teacher_temperature
-        rising = self.settings.teacher_warmup_epochs * progress.per_epoch
-        return start + (end - start) * min(1.0, progress.step / rising) if rising else end
 
     def _create_heads(self, seed: int) -> nn.ModuleList:
         """The head of class tokens and, last, that of patches, which may be the same."""

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.gather import processes
@@ -54,7 +55,7 @@ class LeJEPA(JointEmbedding):
         self.encoder, self.exact, self.tradeoff = backbone, settings.exact, settings.tradeoff
         with seeded_weights(seed):
             self.head = LeJEPAProjectionHead(
-                int(backbone.num_features),  # type: ignore[arg-type]
+                feature_width(backbone),
                 settings.hidden,
                 settings.dim,
                 settings.layers,
@@ -80,5 +81,5 @@ class LeJEPA(JointEmbedding):
         loss = self.tradeoff * sigreg + (1 - self.tradeoff) * invariance
         numbers = {"invariance": invariance.detach(), "sigreg": sigreg.detach()}
         if progress.logged:
-            numbers["spread"] = spread(z[0].detach())
+            numbers["spread"] = spread(z[0])
         return loss, numbers

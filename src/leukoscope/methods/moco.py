@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import gather, processes, rank
 from leukoscope.methods.queue import KeyQueue
@@ -64,7 +66,7 @@ class MoCo(Method):
         super().__init__()
         self.settings = settings
         self.groups = max(1, settings.norm_groups // processes())
-        width = int(backbone.num_features)  # type: ignore[arg-type]
+        width = feature_width(backbone)
         with seeded_weights(seed):
             head = MoCoProjectionHead(width, settings.hidden or width, settings.dim, batch_norm=settings.head_norm)
         # A head that normalises over the whole batch would leak as an encoder does.
@@ -116,7 +118,7 @@ class MoCo(Method):
 
     def chance_loss(self) -> float:
         """``ln(K + 1)``: the key is as likely as any other."""
-        return float(torch.tensor(len(self.queue) + 1.0).log())
+        return math.log(len(self.queue) + 1)
 
     def encoder_state(self) -> dict[str, Tensor]:
         """The query encoder's weights, its batch norms joined."""

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops
 from leukoscope.methods.gather import processes
@@ -48,7 +50,7 @@ class SimCLR(JointEmbedding):
     def __init__(self, backbone: nn.Module, settings: SimCLRSettings, *, cells: int, seed: int) -> None:
         super().__init__()
         self.encoder, self.exact = backbone, settings.exact
-        width = int(backbone.num_features)  # type: ignore[arg-type]
+        width = feature_width(backbone)
         with seeded_weights(seed):
             self.head = SimCLRProjectionHead(
                 width, settings.hidden or width, settings.dim, settings.layers, settings.head_norm
@@ -72,9 +74,9 @@ class SimCLR(JointEmbedding):
             found = (nearest == own) & (to_other.diagonal() >= to_same.amax(dim=1))
         numbers = {"top1": found.float().mean()}
         if progress.logged:
-            numbers["spread"] = spread(z[0].detach())
+            numbers["spread"] = spread(z[0])
         return loss, numbers
 
     def chance_loss(self) -> float | None:
         """``ln(2N - 1)``: the other view is as likely as any view in the batch."""
-        return float(torch.tensor(2.0 * self.compared - 1).log()) if self.compared else None
+        return math.log(2 * self.compared - 1) if self.compared else None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops
 from leukoscope.methods.gather import gather, gather_with_gradient, processes, rank
@@ -58,7 +59,7 @@ class SupCon(JointEmbedding):
         with seeded_weights(seed):
             self.head = nn.Sequential(
                 nn.Dropout(settings.dropout),
-                nn.Linear(int(backbone.num_features), settings.dim),  # type: ignore[arg-type]
+                nn.Linear(feature_width(backbone), settings.dim),
             )
         self.register_buffer("labels", labels, persistent=False)
 

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 
 import torch
@@ -6,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
@@ -44,7 +46,7 @@ class Supervised(Method):
         with seeded_weights(seed):
             self.classifier = nn.Sequential(
                 nn.Dropout(settings.dropout),
-                nn.Linear(int(backbone.num_features), self.classes),  # type: ignore[arg-type]
+                nn.Linear(feature_width(backbone), self.classes),
             )
         self.register_buffer("labels", labels, persistent=False)
 
@@ -61,4 +63,4 @@ class Supervised(Method):
 
     def chance_loss(self) -> float:
         """``ln K``: every class is as likely as any other."""
-        return float(torch.tensor(float(self.classes)).log())
+        return math.log(self.classes)

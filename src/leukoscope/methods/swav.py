@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn.functional import normalize
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.gather import gather, processes, rank
@@ -67,7 +69,7 @@ class SwAV(Method):
             KeyQueue(settings.queue, settings.dim, seed + number) for number in range(2 if settings.queue else 0)
         ]
         self._queues = nn.ModuleList(self.queues)
-        self._fresh: list[list[Tensor]] = []
+        self._fresh: list[tuple[list[Tensor], Tensor]] = []
 
     def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The swapped prediction of codes; see :meth:`Method.loss`."""
@@ -79,12 +81,12 @@ class SwAV(Method):
             scores = [self.prototypes(view) for view in z]  # (B, prototypes) each
             loss = self.swap(scores[: len(large)], scores[len(large) :], self._queued(len(large), progress)).squeeze()
         if self.queues:
-            self._fresh.append([gather(view.detach()) for view in z[:2]])
+            self._fresh.append(([gather(view.detach()) for view in z[:2]], gather(cells)))
         with torch.no_grad():
             used = (scores[0] / self.settings.temperature).softmax(dim=1).mean(dim=0)
         numbers = {"prototypes": torch.special.entr(used).sum().exp()}
         if progress.logged:
-            numbers["spread"] = spread(z[0].detach())
+            numbers["spread"] = spread(z[0])
         return loss, numbers
 
     def before_step(self, progress: Progress) -> None:
@@ -95,14 +97,14 @@ class SwAV(Method):
     def after_step(self, progress: Progress) -> None:
         """Put the prototypes back on the unit sphere, and queue the step's projections."""
         self._normalise_prototypes()
-        for views in self._fresh:
+        for views, cells in self._fresh:
             for queue, projections in zip(self.queues, views, strict=True):
-                queue.push(projections, torch.zeros(len(projections), dtype=torch.int64, device=projections.device))
+                queue.push(projections, cells)
         self._fresh.clear()
 
     def chance_loss(self) -> float:
         """``ln K``: every prototype is as likely as any other."""
-        return float(torch.tensor(float(self.settings.prototypes)).log())
+        return math.log(self.settings.prototypes)
 
     def _queued(self, large: int, progress: Progress) -> list[Tensor] | None:
         """Scores of older projections, one tensor a global view; None until the queues are full and due."""
@@ -121,6 +123,6 @@ class SwAV(Method):
 
 def projection_head(backbone: nn.Module, hidden: int, dim: int, layers: int) -> ProjectionHead:
     """The authors' head: hidden layers with batch norm and ReLU, then a linear layer to ``dim``."""
-    width = int(backbone.num_features)  # type: ignore[arg-type]
+    width = feature_width(backbone)
     inside = [(width if n == 0 else hidden, hidden, nn.BatchNorm1d(hidden), nn.ReLU()) for n in range(layers - 1)]
     return ProjectionHead([*inside, (hidden, dim, None, None)])

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import processes
 from leukoscope.scores.spectrum import spread
@@ -46,7 +47,7 @@ class VICReg(JointEmbedding):
         self.encoder, self.exact = backbone, settings.exact
         with seeded_weights(seed):
             self.head = VICRegProjectionHead(
-                int(backbone.num_features),  # type: ignore[arg-type]
+                feature_width(backbone),
                 settings.hidden,
                 settings.dim,
             )
@@ -61,4 +62,4 @@ class VICReg(JointEmbedding):
     def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The three terms; see :meth:`JointEmbedding.compare`."""
         loss = self.terms(z[0], z[1])
-        return loss, {"spread": spread(z[0].detach())} if progress.logged else {}
+        return loss, {"spread": spread(z[0])} if progress.logged else {}
