@@ -10,12 +10,12 @@ _NEGLIGIBLE = 1e-7
 
 @dataclass(frozen=True)
 class Bases:
-    """Standardised principal axes of F training sets: a cell's coordinates are ``axes @ (x - mean)``.
+    """Principal axes of F training sets: a cell's coordinates are ``axes @ (x - mean)``.
 
     ``mean`` is ``(F, D)``, ``axes`` ``(F, D, D)`` one axis a row, already divided by the standard deviations of the
-    features, ``variances`` ``(F, D)`` along the axes, 0 where a training set does not vary. A rotation leaves the norm
-    of coefficients, and so an L2 penalty, as it is; along principal axes the curvature of a linear model's loss is
-    close to diagonal, and a diagonal is a good preconditioner.
+    features where these are standardised, ``variances`` ``(F, D)`` along the axes, 0 where a training set does not
+    vary. A rotation leaves the norm of coefficients, and so an L2 penalty, as it is; along principal axes the curvature
+    of a linear model's loss is close to diagonal, and a diagonal is a good preconditioner.
     """
 
     mean: Tensor
@@ -23,9 +23,9 @@ class Bases:
     variances: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, training: Sequence[Tensor]) -> "Bases":
+    def of(cls, x: Tensor, training: Sequence[Tensor], *, standardise: bool = True) -> "Bases":
         """The axes of each training set (rows of ``x`` ``(N, D)``), of its own cells alone."""
-        found = [principal(x[rows]) for rows in training]
+        found = [principal(x[rows], standardise=standardise) for rows in training]
         return cls(*(torch.stack(each) for each in zip(*found, strict=True)))
 
     def unfold(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,9 +41,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))
 
 
-def principal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def principal(x: Tensor, *, standardise: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """Mean ``(D,)``, axes ``(D, D)`` and variances ``(D,)`` of one training set ``(n, D)``, the largest one last."""
     mean, std = moments(x)
+    std = std if standardise else torch.ones_like(std)
     standard = (x - mean) / std
     variances, axes = torch.linalg.eigh(standard.T @ standard / len(x))
     keep = variances > _NEGLIGIBLE * variances[-1].clamp_min(_NEGLIGIBLE)

@@ -48,12 +48,13 @@ class LinearProbe(Settings):
     ``C`` is scikit-learn's: the objective is ``C sum_i w_i loss_i + |W|^2 / 2``, the intercept free, the features
     standardised by the training cells alone. Of the values tried, that with the least log loss in the inner folds is
     taken (``choose_by`` accuracy takes the most accurate). ``class_weight`` balanced gives every class the same say.
-    ``tolerance`` bounds the 2-norm of the gradient of the mean loss.
+    ``tolerance`` bounds the 2-norm of the gradient of the mean loss. ``standardise`` false takes features as they come.
     """
 
     C: tuple[float, ...] = Field(default=tuple(float(f"{c:.3g}") for c in np.logspace(-4, 0.5, 10)), min_length=1)
     class_weight: Literal["balanced"] | None = None
     choose_by: Literal["log_loss", "accuracy"] = "log_loss"
+    standardise: bool = True
     tolerance: float = Field(default=1e-3, gt=0)
     max_iterations: int = Field(default=1000, gt=0)
 
@@ -94,7 +95,8 @@ class LinearProbe(Settings):
         # Cells of other classes are in none of these training sets; they weigh nothing, whatever number they get.
         y = torch.searchsorted(present, data.y.clamp_min(0)).clamp_max(len(present) - 1)
         weights = torch.stack([self._weights(y, rows, len(present)) for rows in training])
-        problem = SoftmaxRegressions(data.x, y, len(present), weights, Bases.of(data.x, training))
+        bases = Bases.of(data.x, training, standardise=self.standardise)
+        problem = SoftmaxRegressions(data.x, y, len(present), weights, bases)
         # From the strongest penalty to the weakest, each solution the start of the next.
         strengths = torch.tensor(penalties, dtype=torch.float32, device=y.device)
         order = strengths.argsort(dim=1)

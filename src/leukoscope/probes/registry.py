@@ -2,13 +2,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from leukoscope.common.errors import InputError
+from leukoscope.probes.fixed_penalty import FixedPenaltyProbe
 from leukoscope.probes.head import Probe
 from leukoscope.probes.knn import NearestProbe
 from leukoscope.probes.linear import LinearProbe
 from leukoscope.probes.mlp import MLPProbe
+from leukoscope.probes.sgd import StepwiseProbe
 
-HEADS: dict[str, LinearProbe | MLPProbe | NearestProbe] = {
+HEADS: dict[str, LinearProbe | FixedPenaltyProbe | StepwiseProbe | MLPProbe | NearestProbe] = {
     "linear": LinearProbe(),
+    "linear-sgd": StepwiseProbe(),
+    "linear-dinobloom-text": FixedPenaltyProbe(rule="text"),
+    "linear-dinobloom-code": FixedPenaltyProbe(rule="code"),
     "mlp": MLPProbe(),
     "knn": NearestProbe(),
     "knn-1": NearestProbe(k=(1,), whiten=(0,)),
