@@ -17,6 +17,9 @@ _RESCORE = "Score the predictions of an evaluation anew; its report then shows w
 _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_small; may be repeated."
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
+_HEAD = (
+    "linear, mlp or knn; or a paper's own: linear-sgd, linear-dinobloom-text or -code, knn-1, -5, -20; may be repeated."
+)
 _AUDIT = "The audit.json of these cells, for the report."
 
 
@@ -27,7 +30,7 @@ def evaluate(
     label: LabelColumn = "label",
     labels: LabelsFile = None,
     group: GroupColumn = None,
-    head: Annotated[list[str] | None, typer.Option("--head", help="linear, mlp or knn; may be repeated.")] = None,
+    head: Annotated[list[str] | None, typer.Option("--head", help=_HEAD)] = None,
     n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)] = 5,
     repeats: Annotated[int, typer.Option("--repeats", help="Repetitions with other folds.", min=1)] = 1,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the heads to average over.", min=1)] = 1,
