@@ -17,9 +17,7 @@ _RESCORE = "Score the predictions of an evaluation anew; its report then shows w
 _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_small; may be repeated."
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
-_HEAD = (
-    "linear, mlp or knn; or a paper's own: linear-sgd, linear-dinobloom-text or -code, knn-1, -5, -20; may be repeated."
-)
+_HEAD = "linear, mlp, knn, or as papers have them: linear-sgd, linear-dinobloom-text, knn-20, ...; may be repeated."
 _AUDIT = "The audit.json of these cells, for the report."
 
 
