@@ -36,6 +36,10 @@ def test_features_in_table_and_report_out(
         20,
         "--set",
         "probes.inner_folds=2",
+        "--few-labels",
+        "4,10",
+        "--set",
+        "few.draws=2",
         "--no-maps",
         "--json",
     ]
@@ -45,7 +49,7 @@ def test_features_in_table_and_report_out(
     assert lines[1].startswith("moco linear")
     assert lines[2].startswith("again linear")
     assert set(json.loads(lines[-1])["scores"]) == {"moco", "again"}
-    assert (out / "report.html").is_file()
+    assert "labelled cells: moco" in (out / "report.html").read_text()
     before = (out / "results.json").read_text()
     assert leukoscope("evaluate", "--rescore", out) == 0
     assert (out / "results.json").read_text() == before
@@ -75,6 +79,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         (["none.h5ad", tmp_path / "run"], "none.h5ad: no such features"),
         ([features, features, tmp_path / "run"], "there is an encoder 'moco' already; name it with NAME="),
         ([features, tmp_path / "run", "--set", "probe.x=1"], "--set: unknown key 'probe'; did you mean 'probes'?"),
+        ([features, tmp_path / "run", "--few-labels", "ten"], "--set: few.counts.0"),
         ([features, tmp_path / "run", "--run", tmp_path], "not an encoder bundle"),
         (["--rescore", tmp_path], "predictions.parquet: cannot be read as predictions"),
     ]:

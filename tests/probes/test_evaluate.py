@@ -7,6 +7,7 @@ import pytest
 
 from leukoscope.cells import folds as folds_file
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.few import FewLabels
 from leukoscope.cells.labels import Labels
 from leukoscope.cells.writer import CellSetWriter
 from leukoscope.common.errors import InputError
@@ -50,6 +51,18 @@ def test_a_run_folder_holds_all_that_was_found(tmp_path: Path) -> None:
     }  # fmt: skip
     table = predictions_file.read(tmp_path / "run" / "predictions.parquet")
     assert len(table) == 4 * 90
+
+
+def test_few_labels_leave_their_predictions_and_scores(tmp_path: Path) -> None:
+    plan = FewLabels(counts=(6, 30), draws=2, heads=("knn-1",))
+    results = evaluate({"e": features()}, tmp_path / "run", **QUICK, few=plan)
+    scores = results["few_labels"]["scores"]
+    assert scores["30"]["e"]["knn-1"]["accuracy"]["mean"] > scores["6"]["e"]["knn-1"]["accuracy"]["mean"]
+    table = pd.read_csv(tmp_path / "run" / "tables" / "few_labels.csv")
+    assert sorted(table["labels"].unique()) == [6, 30]
+    folds = folds_file.read(tmp_path / "run" / "few_labels" / "6" / "folds.parquet")
+    assert (folds[folds["role"] == "train"].groupby(["repeat", "fold"]).size() == 6).all()
+    assert len(predictions_file.read(tmp_path / "run" / "few_labels" / "6" / "predictions.parquet")) == 2 * 90
 
 
 def test_rescoring_gives_identical_results_without_a_model(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from leukoscope.probes.head import Data, Job
 from leukoscope.probes.linear import LinearHead, LinearProbe
 from leukoscope.probes.nested import TrainingSet
 from leukoscope.probes.softmax import SoftmaxRegressions
+from leukoscope.probes.softmax_cells import OwnCells, SharedCells
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +41,27 @@ def test_probabilities_and_coefficients_are_scikit_learns_at_every_penalty(cells
             np.testing.assert_allclose(weight - weight.mean(axis=0), peer.coef_ - peer.coef_.mean(axis=0), atol=1e-3)
 
 
-def test_loss_and_gradient_are_scikit_learns(cells):
+@pytest.mark.parametrize("kind", [SharedCells, OwnCells])
+def test_loss_and_gradient_are_scikit_learns(cells, kind):
     rows = torch.arange(500)
-    weights = torch.zeros(1, 600)
-    weights[0, rows] = 1
-    problem = SoftmaxRegressions(cells.x, cells.y, 4, weights, Bases.of(cells.x, [rows]))
+    bases = Bases.of(cells.x, [rows])
+    standard = (cells.x[rows] - bases.mean[0]) @ bases.axes[0].T
+    if kind is SharedCells:
+        weights = torch.zeros(1, 600)
+        weights[0, rows] = 1
+        chosen = SharedCells.of(cells.x, cells.y, bases.mean, bases.axes)
+    else:
+        weights = torch.ones(1, 500)
+        chosen = OwnCells(standard[None], cells.y[None, rows])
+    problem = SoftmaxRegressions(chosen, 4, weights, bases.variances)
     penalty = torch.tensor([0.05])
     now = problem._begin(penalty)
     now.theta = torch.randn(now.theta.shape, generator=torch.Generator().manual_seed(0)) * 0.3
-    now.logits = problem._logits(now, now.theta)
+    now.logits = chosen.logits(now.theta)
     loss, _ = problem._loss(now, now.logits, now.number)
     value = float(loss) + 0.5 * 0.05 * float(now.theta[..., :-1].square().sum())
-    gradient = (problem._gradient(now) + now.penalty * now.theta)[0]
+    gradient = (chosen.gradient(now.residual) + now.penalty * now.theta)[0]
 
-    base, axes = problem._bases, problem._bases.axes[0]
-    standard = (cells.x[rows] - base.mean[0]) @ axes.T
     peer = LinearModelLoss(base_loss=HalfMultinomialLoss(n_classes=4), fit_intercept=True)
     expected, slope = peer.loss_gradient(
         now.theta[0].double().numpy(),
@@ -86,6 +93,25 @@ def test_fewer_cells_than_features_and_dead_features_are_solved():
     np.testing.assert_allclose(head.probabilities(x), peer.predict_proba(scaler.transform(x.double())), atol=2e-4)
 
 
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_small_training_sets_of_unequal_sizes_are_solved_with_their_own_cells(cells, class_weight):
+    rng = np.random.default_rng(1)
+    train = [rng.permutation(600)[:size] for size in (20, 47, 33)]
+    probe = LinearProbe(tolerance=1e-6, class_weight=class_weight)
+    gathered, _ = probe._gather(
+        cells.x, cells.y, [torch.tensor(t) for t in train], Bases.of(cells.x, [torch.tensor(t) for t in train]), 4
+    )
+    assert isinstance(gathered, OwnCells)
+    for rows, heads in zip(train, probe.solve(cells, train, [(0.01, 1.0)] * 3), strict=True):
+        scaler = StandardScaler().fit(cells.x[rows].double().numpy())
+        for c, head in zip((0.01, 1.0), heads, strict=True):
+            peer = LogisticRegression(C=c, tol=1e-8, max_iter=10_000, class_weight=class_weight)
+            peer.fit(scaler.transform(cells.x[rows].double().numpy()), cells.y[rows].numpy())
+            expected = peer.predict_proba(scaler.transform(cells.x.double().numpy()))
+            found = head.probabilities(cells.x).numpy()[:, np.unique(cells.y[rows])]
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_nearly_collinear_features_are_solved_in_tens_of_steps():
     """A steep spectrum, as where pre-training all but collapsed: float32 lowers the gradient no further."""
     rng = np.random.default_rng(0)
@@ -97,7 +123,9 @@ def test_nearly_collinear_features_are_solved_in_tens_of_steps():
     weights = torch.zeros(10, 800)
     for weight, chosen in zip(weights, rows, strict=True):
         weight[chosen] = 1
-    regressions = SoftmaxRegressions(x, torch.tensor(y), 4, weights, Bases.of(x, rows))
+    bases = Bases.of(x, rows)
+    shared = SharedCells.of(x, torch.tensor(y), bases.mean, bases.axes)
+    regressions = SoftmaxRegressions(shared, 4, weights, bases.variances)
     for c in np.logspace(-4, 0.5, 10):
         solved = regressions.solve(torch.full((10,), 1 / (480 * c)), tolerance=1e-3, max_iterations=1000)
     assert regressions.iterations < 300
@@ -105,7 +133,8 @@ def test_nearly_collinear_features_are_solved_in_tens_of_steps():
     scaler = StandardScaler().fit(x[rows[0]].double().numpy())
     peer = LogisticRegression(C=c, tol=1e-6, max_iter=10_000)
     peer.fit(scaler.transform(x[rows[0]].double().numpy()), y[rows[0].numpy()])
-    found = torch.softmax(x @ solved[0][0].T + solved[1][0], dim=1).numpy()
+    weight, bias = bases.unfold(*solved)
+    found = torch.softmax(x @ weight[0].T + bias[0], dim=1).numpy()
     np.testing.assert_allclose(found, peer.predict_proba(scaler.transform(x.double().numpy())), atol=0.02)
 
 

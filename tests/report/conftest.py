@@ -14,6 +14,7 @@ from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 from leukoscope.report.page import write_report
 from leukoscope.scores import predictions
+from leukoscope.scores.few import few_label_scores
 from leukoscope.scores.results import score_predictions
 
 CLASSES = ("BAS", "EOS", "LYM", "MON", "NEU")
@@ -83,7 +84,9 @@ def make_run() -> Callable[..., Path]:
                 "moco": told | {"seen_in_pretraining": "unknown"},
                 "random": told | {"method": "random", "seen_in_pretraining": "none"},
             }
-            run.finish({**results.content, "group": group, "seeds": [0], "encoders": encoders, "notes": []})
+            few = few_label_scores(dict.fromkeys((10, 100), table[table["encoder"] == "moco"]), per_class=False)
+            content = {**results.content, "group": group, "seeds": [0], "encoders": encoders, "notes": []}
+            run.finish({**content, "few_labels": few})
         return out
 
     return make

@@ -41,6 +41,7 @@ RECIPE: dict[str, Any] = {
             "heads": ["linear", "knn"],
             "folds": 3,
             "supervised": {"mlp": {"size": 32, "epochs": 1, "batch": 16}},
+            "few_labels": {"counts": [4, 20], "draws": 1, "heads": ["knn-1"]},
         }
     },
     "samples": {"patient": {"cells": "patient", "task": "kinds", "encoder": "random"}},
@@ -70,6 +71,7 @@ def test_every_encoder_trial_and_baseline_is_scored_on_the_same_cells(done: tupl
     cells = {name: frozenset(rows["cell_id"]) for name, rows in table.groupby(["encoder", "head"])}
     assert len(set(cells.values())) == 1
     assert (out / "tasks/kinds/report.html").stat().st_size > 10_000
+    assert set(results["tasks"]["kinds"]["few_labels"]["scores"]["4"]) == {*trials, "random"}
 
 
 def test_the_sweep_says_what_won_and_by_which_score(done: tuple[Path, Path, dict[str, Any]]) -> None:

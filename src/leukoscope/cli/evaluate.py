@@ -18,6 +18,7 @@ _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_sma
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
 _HEAD = "linear, mlp, knn, or as papers have them: linear-sgd, linear-dinobloom-text, knn-20, ...; may be repeated."
+_FEW = "Also fit heads on so few labelled cells of each training fold, drawn several times; draws: --set few.draws=5."
 _AUDIT = "The audit.json of these cells, for the report."
 
 
@@ -34,6 +35,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the heads to average over.", min=1)] = 1,
     folds: Annotated[Path | None, typer.Option("--folds", metavar="FILE", help="Folds made before.")] = None,
     supervised: Annotated[list[str] | None, typer.Option("--supervised", metavar="MODEL", help=_SUPERVISED)] = None,
+    few: Annotated[str | None, typer.Option("--few-labels", metavar="N,N,...", help=_FEW)] = None,
     cells: Annotated[Path | None, typer.Option("--cells", metavar="SET", help="The images of the cells.")] = None,
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
     runs: Annotated[list[Path] | None, typer.Option("--run", metavar="RUN", help=_RUN)] = None,
@@ -69,7 +71,7 @@ def evaluate(
     if out is None or not features:
         raise InputError("evaluate: give FEATURES... and OUT, or --rescore RUN")
     found = read_features(features)
-    settings = EvaluateSettings.of_flags(overrides or [], supervised or [], device=device)
+    settings = EvaluateSettings.of_flags(overrides or [], supervised or [], device=device, few=few)
     encoders, history = _behind(found, runs or [])
     results = run(
         found,
@@ -89,6 +91,7 @@ def evaluate(
         settings=settings.probes,
         cellset=cellset,
         supervised=settings.supervised,
+        few=settings.few,
         overwrite=overwrite,
     )
     _say_scores(results)

@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,15 +158,19 @@ class Encoder:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def prepare(self, pixels: Tensor, intensity: Intensity | None = None) -> Tensor:
+    def prepare(
+        self, pixels: Tensor, intensity: Intensity | None = None, recolour: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Network input ``(B, C, size, size)`` float32 of pixels ``(B, C, H, W)`` uint8 or uint16, on their device.
 
         Pixels are scaled by ``intensity``, the rule of the CellSet they are from (the encoder's own if None), because
-        it brings other cameras to the same [0, 1]; then normalised by the encoder's mean and std.
+        it brings other cameras to the same [0, 1]; there ``recolour`` may change them; then they are normalised by the
+        encoder's mean and std.
         """
         info = self.info
-        preprocess = Preprocess(info.size, intensity or info.intensity, info.mean, info.std)
-        x: Tensor = preprocess.to(pixels.device)(pixels)
+        preprocess = Preprocess(info.size, intensity or info.intensity, info.mean, info.std).to(pixels.device)
+        intensities = preprocess.scale(pixels)
+        x = preprocess.normalise(intensities if recolour is None else recolour(intensities))
         return x.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()

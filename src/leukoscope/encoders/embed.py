@@ -19,6 +19,7 @@ from leukoscope.encoders.features import Features
 from leukoscope.encoders.folding import fold_norms
 from leukoscope.encoders.mapfile import MapFile
 from leukoscope.encoders.readout import Readout
+from leukoscope.encoders.remedies import Recolour
 
 
 def embed(
@@ -31,6 +32,7 @@ def embed(
     precision: str = "auto",
     readout: Readout = Readout(),
     maps: bool = False,
+    recolour: Recolour | None = None,
     overwrite: bool = False,
 ) -> Features:
     """Compute the features of every cell, in the order of the CellSet; memory holds the features and two batches.
@@ -46,6 +48,7 @@ def embed(
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         readout: how features are read from the network; see :class:`~leukoscope.encoders.readout.Readout`.
         maps: also store the unpooled maps beside ``out`` as ``<stem>.maps.npy``, float16 ``(N, C', h, w)``.
+        recolour: changes the cells' colours, to those of cells that are known.
         overwrite: replace what ``out`` holds.
 
     Raises:
@@ -65,7 +68,7 @@ def embed(
         stored = stack.enter_context(MapFile(maps_path(out), len(cellset))) if maps and out is not None else None
         for start, pixels in prefetch(_batches(cellset, batch)):
             chosen = slice(start, start + len(pixels))
-            inputs = folded.prepare(torch.from_numpy(pixels).to(place), cellset.info.intensity)
+            inputs = folded.prepare(torch.from_numpy(pixels).to(place), cellset.info.intensity, recolour)
             encoded = folded.encode(inputs, precision=precision, readout=readout).cpu().numpy()
             if start == 0:
                 x = np.empty((len(cellset), encoded.shape[1]), np.float32)

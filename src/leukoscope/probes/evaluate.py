@@ -6,6 +6,7 @@ import pandas as pd
 
 from leukoscope.cells import folds as folds_file
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.few import FewLabels
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import RunFolder, log, run_folder
@@ -13,9 +14,11 @@ from leukoscope.encoders.features import Features
 from leukoscope.probes.choose import as_chosen, choose_encoders
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.evaluated import Evaluated, evaluated_cells
+from leukoscope.probes.few import FewLabelRun, try_few_labels
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
 from leukoscope.scores import predictions as predictions_file
+from leukoscope.scores.few import few_label_scores, few_label_table
 from leukoscope.scores.results import covers, score_predictions
 
 HEADS = ("linear", "mlp", "knn")
@@ -45,6 +48,7 @@ def evaluate(
     cellset: CellSet | None = None,
     supervised: Mapping[str, SupervisedSettings] | None = None,
     choose: Mapping[str, Sequence[str]] | None = None,
+    few: FewLabels | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare frozen encoders: fit heads on their features in cross-validation, score what they say of held-out cells.
@@ -77,6 +81,8 @@ def evaluate(
         supervised: networks to train from scratch in the same folds, by name, as baselines.
         choose: by a new name the encoders (of ``features``) of which each training fold chooses one, by the linear
             probe in its inner folds; ``chosen.csv`` says which.
+        few: also fit heads on few labelled cells of each training fold: ``few_labels/COUNT/``,
+            ``tables/few_labels.csv``. Encoders taught inside folds, which have seen all labels there, take no part.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -108,9 +114,13 @@ def evaluate(
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
         "supervised": {name: each.model_dump(mode="json") for name, each in (supervised or {}).items()},
+        "few_labels": few.model_dump(mode="json") if few else None,
     }
     with run_folder(out, verb="evaluate", settings=recipe, seed=seed, overwrite=overwrite) as run:
         log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
+        own = {name: cells.features[name] for name in features}
+        # First of all: counts that do not fit the folds should not be found out after hours.
+        thinned = try_few_labels(own, cells.labels, cells.folds, few, settings=settings, seed=seed) if few else {}
         tables = _heads(run, cells, taught, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
         if supervised and cellset is not None:
             tables += _from_scratch(cells, cellset, supervised, seed=seeds[0], device=settings.device)
@@ -121,8 +131,10 @@ def evaluate(
         predictions_file.write(run.path / "predictions.parquet", table)
         folds_file.write(run.path / "folds.parquet", cells.folds)
         results.write_tables(run.path / "tables")
-        origin = describe_encoders({name: cells.features[name] for name in features}, pretrain, taught=taught)
+        origin = describe_encoders(own, pretrain, taught=taught)
         content = {**results.content, "group": cells.group, "seeds": list(seeds), **origin}
+        if few is not None:
+            content["few_labels"] = _write_few_labels(run, thinned, per_class=few.per_class)
         run.finish(content)
     return content
 
@@ -160,6 +172,18 @@ def _heads(
             run.path / "chosen.csv", index=False
         )
     return tables + [as_chosen(pd.concat(tables), table, name) for name, table in chosen.items()]
+
+
+def _write_few_labels(run: RunFolder, found: Mapping[int, FewLabelRun], *, per_class: bool) -> dict[str, Any]:
+    """Predictions and folds of each count in a folder of its own, and all scores; returns these."""
+    for count, each in found.items():
+        folder = run.path / "few_labels" / str(count)
+        folder.mkdir(parents=True)
+        predictions_file.write(folder / "predictions.parquet", each.predictions)
+        folds_file.write(folder / "folds.parquet", each.folds)
+    content = few_label_scores({count: each.predictions for count, each in found.items()}, per_class=per_class)
+    few_label_table(content).to_csv(run.path / "tables" / "few_labels.csv", index=False)
+    return content
 
 
 def of_fold(name: str, fold: Fold) -> str:

@@ -1,8 +1,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
+from leukoscope.cells.few import FewLabels
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings, with_overrides
 from leukoscope.encoders.features import Features
@@ -11,19 +13,24 @@ from leukoscope.probes.supervised import SupervisedSettings
 
 
 class EvaluateSettings(Settings):
-    """What ``--set`` reaches in an evaluation: ``probes`` and, by the name of a network, ``supervised``."""
+    """What ``--set`` reaches in an evaluation: ``probes``, ``few`` and, by the name of a network, ``supervised``."""
 
     probes: ProbeSettings = ProbeSettings()
     supervised: dict[str, SupervisedSettings] = Field(default_factory=dict)
+    few: FewLabels | None = None
 
     @classmethod
-    def of_flags(cls, overrides: Iterable[str], supervised: Sequence[str], *, device: str) -> "EvaluateSettings":
-        """From ``--set``, ``--supervised`` and ``--device``.
+    def of_flags(
+        cls, overrides: Iterable[str], supervised: Sequence[str], *, device: str, few: str | None = None
+    ) -> "EvaluateSettings":
+        """From ``--set``, ``--supervised``, ``--device`` and ``--few-labels``.
 
         Raises:
             InputError: for a key or value that is wrong.
         """
-        given = {"probes": {"device": device}, "supervised": {model: {} for model in supervised}}
+        given: dict[str, Any] = {"probes": {"device": device}, "supervised": {model: {} for model in supervised}}
+        if few is not None:
+            given["few"] = {"counts": few.split(",")}
         return cls.parse(with_overrides(given, overrides), where="--set")
 
 

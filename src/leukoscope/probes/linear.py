@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
@@ -14,9 +15,12 @@ from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import TrainingSet
 from leukoscope.probes.selection import candidates, validation_scores
 from leukoscope.probes.softmax import SoftmaxRegressions
+from leukoscope.probes.softmax_cells import OwnCells, SharedCells
 
 # A logit that no other can come near, for a class that the training cells lack.
 _NEVER = -1e4
+# A product for each problem takes so many times longer than its share of one product for all.
+_OWN_IS_SLOWER = 4
 # 64 million float32 are 256 MiB, and a few such arrays are held at once.
 _LOGITS = 64_000_000
 
@@ -94,9 +98,9 @@ class LinearProbe(Settings):
         present = present.to(data.y.device)
         # Cells of other classes are in none of these training sets; they weigh nothing, whatever number they get.
         y = torch.searchsorted(present, data.y.clamp_min(0)).clamp_max(len(present) - 1)
-        weights = torch.stack([self._weights(y, rows, len(present)) for rows in training])
         bases = Bases.of(data.x, training, standardise=self.standardise)
-        problem = SoftmaxRegressions(data.x, y, len(present), weights, bases)
+        cells, weights = self._gather(data.x, y, training, bases, len(present))
+        problem = SoftmaxRegressions(cells, len(present), weights, bases.variances)
         # From the strongest penalty to the weakest, each solution the start of the next.
         strengths = torch.tensor(penalties, dtype=torch.float32, device=y.device)
         order = strengths.argsort(dim=1)
@@ -108,7 +112,7 @@ class LinearProbe(Settings):
             )
             if float(problem.gradient_norm.max()) > 10 * self.tolerance:
                 log.warning("linear probe: a gradient of %.1e is left at C = %g", problem.gradient_norm.max(), c.max())
-            for number, (weight, bias) in enumerate(zip(*found, strict=True)):
+            for number, (weight, bias) in enumerate(zip(*bases.unfold(*found), strict=True)):
                 heads[number][int(place[number])] = LinearHead(*_spread(weight, bias, present, data.n_classes))
         return heads
 
@@ -134,14 +138,29 @@ class LinearProbe(Settings):
         """Less is better; of equals the stronger penalty."""
         return (tried["log_loss"] if self.choose_by == "log_loss" else -tried["accuracy"], tried["C"])
 
-    def _weights(self, y: Tensor, rows: Tensor, n_classes: int) -> Tensor:
-        """Weights ``(N,)`` of the cells at ``rows``, 0 elsewhere; balanced ones sum to their number."""
-        weights = torch.zeros(len(y), device=y.device)
+    def _gather(
+        self, x: Tensor, y: Tensor, training: list[Tensor], bases: Bases, n_classes: int
+    ) -> tuple[SharedCells | OwnCells, Tensor]:
+        """The cells of the training sets, and their weights ``(F, N)``, 0 for cells outside a set."""
+        most = max(len(rows) for rows in training)
+        if most * bases.axes.shape[1] * _OWN_IS_SLOWER > x.numel():
+            weights = torch.zeros(len(training), len(x), device=x.device)
+            for own, rows in zip(weights, training, strict=True):
+                own[rows] = self._weights(y[rows], n_classes)
+            return SharedCells.of(x, y, bases.mean, bases.axes), weights
+        # A set smaller than the others is filled up with its first cell, at weight 0.
+        padded = torch.stack([torch.cat([rows, rows[:1].expand(most - len(rows))]) for rows in training])
+        z = torch.stack(
+            [(x[rows] - mean) @ axes.T for rows, mean, axes in zip(padded, bases.mean, bases.axes, strict=True)]
+        )
+        own_weights = [F.pad(self._weights(y[rows], n_classes), (0, most - len(rows))) for rows in training]
+        return OwnCells(z, y[padded]), torch.stack(own_weights)
+
+    def _weights(self, y: Tensor, n_classes: int) -> Tensor:
+        """Weights ``(n,)`` of training cells of classes ``y``; balanced ones sum to their number."""
         if self.class_weight is None:
-            weights[rows] = 1
-        else:
-            weights[rows] = (len(rows) / (n_classes * torch.bincount(y[rows], minlength=n_classes)))[y[rows]].float()
-        return weights
+            return torch.ones(len(y), device=y.device)
+        return (len(y) / (n_classes * torch.bincount(y, minlength=n_classes)))[y].float()
 
 
 def _by_classes(data: Data, training: Sequence[np.ndarray]) -> dict[tuple[int, ...], list[int]]:

@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,10 @@ def inner_folds(rows: np.ndarray, y: np.ndarray, blocks: np.ndarray, n_inner: in
         return ()
     alone = len(np.unique(blocks[rows])) == len(rows)
     splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
-    splits = splitter.split(np.zeros(len(rows)), y[rows], None if alone else blocks[rows])
+    with warnings.catch_warnings():
+        # Of few labels a class may have a single cell, which is then on one side only.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        splits = list(splitter.split(np.zeros(len(rows)), y[rows], None if alone else blocks[rows]))
     return tuple(Inner(rows[fit], rows[validation]) for fit, validation in splits if len(fit) and len(validation))
 
 

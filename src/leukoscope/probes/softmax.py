@@ -3,9 +3,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from leukoscope.probes.basis import Bases
 from leukoscope.probes.lbfgs import History
 from leukoscope.probes.linesearch import search
+from leukoscope.probes.softmax_cells import OwnCells, SharedCells
 
 
 @dataclass
@@ -13,9 +13,8 @@ class _Open:
     """The problems not yet solved: their numbers ``(p,)``, what they are, and what is known at their coefficients."""
 
     number: Tensor
+    cells: SharedCells | OwnCells
     weights: Tensor
-    mean: Tensor
-    axes: Tensor
     penalty: Tensor
     inverse: Tensor
     theta: Tensor
@@ -30,29 +29,25 @@ class _Open:
 
 
 class SoftmaxRegressions:
-    """Multinomial logistic regressions on F training sets of the same cells, solved together.
+    """Multinomial logistic regressions on F training sets, solved together.
 
     Minimises for each ``sum_i w_i loss_i / sum_i w_i + l / 2 |theta without intercept|^2``, the features standardised
     by the training set: the objective of scikit-learn's ``LogisticRegression`` divided by ``C sum(w)``, with
-    ``l = 1 / (C sum(w))``. Logits and gradients of all problems are one product each with the shared cells: wide
-    enough to run at full speed, where the few columns of one problem are not.
+    ``l = 1 / (C sum(w))``.
 
     Args:
-        x: ``(N, D)`` features of all cells, as they come.
-        y: classes ``(N,)`` int64; every training set has cells of all K.
+        cells: of the training sets; each has cells of all K classes.
+        n_classes: K.
         weights: ``(F, N)``, 0 for cells outside the training set.
-        bases: of the training sets.
+        variances: ``(F, r)`` of the cells of each set along the r axes of its coefficients.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, n_classes: int, weights: Tensor, bases: Bases) -> None:
-        # A common shift near all means keeps float32 from cancelling; it is undone in the bases' means.
-        shift = bases.mean[0]
-        self._x, self._y = x - shift, y
-        self._mean, self._bases = bases.mean - shift, bases
+    def __init__(self, cells: SharedCells | OwnCells, n_classes: int, weights: Tensor, variances: Tensor) -> None:
+        self._cells, self._variances = cells, variances
         self._weights = weights / weights.sum(dim=1, keepdim=True)
-        truth = torch.nn.functional.one_hot(y, n_classes).float()
-        self._shares = self._weights @ truth
-        self._zero = torch.zeros(len(weights), n_classes, x.shape[1] + 1, device=x.device)
+        zero = torch.zeros(len(weights), n_classes, device=weights.device)
+        self._shares = zero.scatter_add(1, cells.classes(), self._weights)
+        self._zero = torch.zeros(len(weights), n_classes, variances.shape[1] + 1, device=weights.device)
         self._zero[..., -1] = self._shares.log() - self._shares.log().mean(dim=1, keepdim=True)
         # Solutions so far, with the logarithms of their penalties: what the next one starts from.
         self._path: list[tuple[Tensor, Tensor]] = []
@@ -61,7 +56,7 @@ class SoftmaxRegressions:
         self.gradient_norm = torch.full((len(weights),), torch.inf)
 
     def solve(self, penalties: Tensor, *, tolerance: float, max_iterations: int) -> tuple[Tensor, Tensor]:
-        """Weights ``(F, K, D)`` and biases ``(F, K)`` for features as they come, at penalties l ``(F,)``.
+        """Coefficients ``(F, K, r)`` along each problem's axes and biases ``(F, K)``, at penalties l ``(F,)``.
 
         Preconditioned L-BFGS until the gradient's 2-norm is below ``tolerance``, or within ten times of it and a
         further step would lower the loss by less than ``tolerance**2 / 10``: float32 tells no smaller gain, and where
@@ -88,7 +83,7 @@ class SoftmaxRegressions:
             self.iterations += 1
         self._path = [*self._path[-1:], (penalties.log(), theta)]
         self.gradient_norm = norms
-        return self._bases.unfold(theta)
+        return theta[..., :-1], theta[..., -1]
 
     def _start(self, level: Tensor) -> Tensor:
         if len(self._path) < 2:
@@ -102,15 +97,15 @@ class SoftmaxRegressions:
         penalty = penalties[:, None, None].repeat(1, 1, theta.shape[2])
         penalty[..., -1] = 0
         number = torch.arange(len(theta), device=theta.device)
-        now = _Open(number, weights, self._mean, self._bases.axes, penalty, penalty, theta, *[theta] * 4)
-        now.logits = self._logits(now, theta)
+        now = _Open(number, self._cells, weights, penalty, penalty, theta, *[theta] * 4)
+        now.logits = now.cells.logits(theta)
         now.residual = torch.empty_like(now.logits)
         value, spread = self._loss(now, now.logits, number, with_spread=True)
         now.value = value + _half_square(penalty, theta)
-        now.gradient = self._gradient(now) + penalty * theta
+        now.gradient = now.cells.gradient(now.residual) + penalty * theta
         # The curvature along each axis if every cell had the mean p (1 - p) of the class: Böhning's bound (1992, Ann.
         # Inst. Stat. Math. 44:197-200) with the p at hand in place of the worst.
-        variances = torch.cat([self._bases.variances, torch.ones_like(penalties)[:, None]], dim=1)[:, None]
+        variances = torch.cat([self._variances, torch.ones_like(penalties)[:, None]], dim=1)[:, None]
         now.inverse = torch.where(variances > 0, 1 / (spread[..., None] * variances + penalty), 0.0)
         return now
 
@@ -118,7 +113,7 @@ class SoftmaxRegressions:
         """One step of every open problem: how long it was ``(p,)``, and the loss's slope along it before."""
         flat = self._history.direction(now.number, now.gradient.flatten(1), now.inverse.flatten(1))
         direction = flat.view_as(now.theta)
-        change = self._logits(now, direction)
+        change = now.cells.logits(direction)
         linear = (now.penalty * now.theta * direction).flatten(1).sum(dim=1)
         square = (now.penalty * direction.square()).flatten(1).sum(dim=1)
         norm = _half_square(now.penalty, now.theta)
@@ -136,7 +131,7 @@ class SoftmaxRegressions:
 
         slope = (now.gradient * direction).flatten(1).sum(dim=1)
         step = search(evaluate, now.value.clone(), slope)[:, None, None]
-        gradient = self._gradient(now) + now.penalty * (now.theta + step * direction)
+        gradient = now.cells.gradient(now.residual) + now.penalty * (now.theta + step * direction)
         self._history.update(now.number, (step * direction).flatten(1), (gradient - now.gradient).flatten(1))
         now.theta = now.theta + step * direction
         now.logits.addcmul_(step, change)
@@ -147,7 +142,7 @@ class SoftmaxRegressions:
         """Mean losses ``(p,)`` and, if asked, mean p (1 - p) ``(p, K)``; writes the losses' slopes to the residual."""
         weights = now.weights[rows]
         log_p = torch.log_softmax(logits, dim=1)
-        truth = self._y.expand(len(rows), 1, -1)
+        truth = now.cells.classes(rows)[:, None]
         picked = log_p.gather(1, truth)
         loss = -torch.linalg.vecdot(picked[:, 0].double(), weights.double()).float()
         p = log_p.exp_()
@@ -159,18 +154,6 @@ class SoftmaxRegressions:
         else:
             now.residual[rows] = residual
         return loss, spread
-
-    def _logits(self, now: _Open, theta: Tensor) -> Tensor:
-        """Logits ``(p, K, N)`` of coefficients ``(p, K, D + 1)`` along each problem's axes."""
-        weight = torch.bmm(theta[..., :-1], now.axes)
-        bias = theta[..., -1:] - weight @ now.mean[..., None]
-        return torch.addmm(bias.view(-1, 1), weight.flatten(0, 1), self._x.T).view(*theta.shape[:2], -1)
-
-    def _gradient(self, now: _Open) -> Tensor:
-        """The gradient ``(p, K, D + 1)`` of the mean losses along each problem's axes."""
-        total = now.residual.sum(dim=2, keepdim=True)
-        plain = (now.residual.flatten(0, 1) @ self._x).view(*total.shape[:2], -1)
-        return torch.cat([torch.bmm(plain - total * now.mean[:, None], now.axes.transpose(1, 2)), total], dim=2)
 
 
 def _half_square(penalty: Tensor, theta: Tensor) -> Tensor:

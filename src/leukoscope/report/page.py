@@ -11,6 +11,7 @@ from leukoscope.report import context, pictures, tables
 from leukoscope.report.comparisons import significance_table
 from leukoscope.report.distrust import doubts
 from leukoscope.report.evaluation import Evaluation, Pair
+from leukoscope.report.few import few_labels_table
 from leukoscope.report.summary import summary
 
 SECTIONS = (
@@ -19,6 +20,7 @@ SECTIONS = (
     ("scores", "Scores"),
     ("per-class", "Scores by class"),
     ("significance", "Significance"),
+    ("few-labels", "Few labels"),
     ("confusion", "Confusion matrices"),
     ("calibration", "Calibration"),
     ("training", "Pre-training"),
@@ -98,6 +100,7 @@ def _words(
         "every_metric": tables.every_metric_table(evaluation),
         "per_class": tables.per_class_table(evaluation, list(evaluation.leaders())),
         "significance": significance_table(evaluation, leader),
+        "few_labels": few_labels_table(evaluation),
         "leader": leader,
         "doubts": doubts(evaluation, leader, audit=audit),
         "provenance": context.provenance(evaluation),

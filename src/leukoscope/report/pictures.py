@@ -8,6 +8,7 @@ from leukoscope.report.confusion import draw_confusion
 from leukoscope.report.curves import draw_reliability, draw_training
 from leukoscope.report.drawing import Picture
 from leukoscope.report.evaluation import Evaluation, Pair
+from leukoscope.report.few import draw_few_labels
 from leukoscope.report.galleries import ClassGallery, Magnification, draw_galleries
 from leukoscope.report.heat import draw_heat
 from leukoscope.report.maps import draw_map
@@ -27,6 +28,7 @@ class Pictures:
 
     confusion: list[Picture]
     reliability: Picture
+    few_labels: Picture | None = None
     training: Picture | None = None
     maps: list[Picture] = field(default_factory=list)
     galleries: list[ClassGallery] = field(default_factory=list)
@@ -67,6 +69,7 @@ def draw(
     return Pictures(
         confusion=_confusion(evaluation, folder),
         reliability=draw_reliability(evaluation, folder),
+        few_labels=draw_few_labels(evaluation, folder),
         training=training,
         maps=map_pictures,
         heat=heat,

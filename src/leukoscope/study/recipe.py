@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from leukoscope.cells.few import FewLabels
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings, read_yaml, with_overrides
 from leukoscope.encoders.readout import Readout
@@ -82,6 +83,7 @@ class Task(Settings):
     embed: Readout = Readout()
     probes: dict[str, Any] = Field(default_factory=dict)
     supervised: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    few_labels: FewLabels | None = None
 
 
 class Sample(Settings):

@@ -70,6 +70,7 @@ def _evaluate(
             task=name,
             seed=space.recipe.seed,
             settings=probe_settings(space, name),
+            few=task.few_labels,
             choose={
                 f"{encoder} (chosen)": [feature_name(encoder, trial) for trial in trials]
                 for encoder, trials in bundles.items()

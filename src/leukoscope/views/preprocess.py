@@ -36,7 +36,11 @@ class Preprocess(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 or uint16 ``(B, C, H, W)`` to float32 ``(B, C, size, size)``."""
-        return self.normalise(((resize(pixels, self.size) - self.low) / self.span).clamp(0.0, 1.0))
+        return self.normalise(self.scale(pixels))
+
+    def scale(self, pixels: Tensor) -> Tensor:
+        """uint8 or uint16 ``(B, C, H, W)`` to intensities in [0, 1], float32 ``(B, C, size, size)``."""
+        return ((resize(pixels, self.size) - self.low) / self.span).clamp(0.0, 1.0)
 
     def normalise(self, intensities: Tensor) -> Tensor:
         """Subtract the mean and divide by the std: float ``(B, C, H, W)`` in [0, 1], such as views, to the same."""
