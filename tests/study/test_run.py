@@ -44,6 +44,7 @@ RECIPE: dict[str, Any] = {
             "few_labels": {"counts": [4, 20], "draws": 1, "heads": ["knn-1"]},
         }
     },
+    "shifts": {"elsewhere": {"cells": "patient", "task": "kinds", "merge": {"leukocyte": ["LYM", "NEU"]}}},
     "samples": {"patient": {"cells": "patient", "task": "kinds", "encoder": "random"}},
 }
 
@@ -88,6 +89,16 @@ def test_the_sample_is_counted_beside_its_truth(done: tuple[Path, Path, dict[str
     assert sum(sample["truth"].values()) == 40
     assert sum(found["count"] for found in sample["classes"].values()) == 40
     assert set(sample["truth"]) == set(sample["classes"]) == {"K562", "leukocyte"}
+
+
+def test_heads_are_tried_on_cells_of_another_origin(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, out, results = done
+    drop = results["shifts"]["elsewhere"]["drop"]
+    assert {"random", "random + batch-norm", "random + colour"} <= set(drop)
+    known = results["tasks"]["kinds"]["scores"]["random"]["knn"]["accuracy"]["mean"]
+    assert results["shifts"]["elsewhere"]["n"]["new"] == 40
+    assert drop["random"]["knn"]["accuracy"]["known"] == pytest.approx(known, abs=0.1)
+    assert (out / "shifts/elsewhere/tables/drop.csv").is_file()
 
 
 def test_a_second_call_repeats_nothing_that_is_whole(done: tuple[Path, Path, dict[str, Any]]) -> None:

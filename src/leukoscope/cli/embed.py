@@ -7,6 +7,8 @@ from leukoscope.cli.options import Device, Json, Only, Overwrite, Seed, Size
 from leukoscope.cli.output import say, say_json
 
 _ENCODER = "An encoder bundle; or random:NAME, imagenet:NAME, imagenet:NAME@FILE with a timm NAME, as a baseline."
+_ADAPT = "Re-estimate the statistics of batch norms on these cells, which come from elsewhere than the encoder's."
+_COLOURS = "Bring the colours of these cells to those of SET, one linear map for all."
 
 
 def embed(
@@ -19,6 +21,8 @@ def embed(
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16.")] = "auto",
     flips: Annotated[bool, typer.Option("--flips", help="Average over the eight flips and quarter turns.")] = False,
     stages: Annotated[int, typer.Option("--stages", help="Read the last N stages side by side.", min=1)] = 1,
+    adapt: Annotated[bool, typer.Option("--adapt-batch-norm", help=_ADAPT)] = False,
+    colours_of: Annotated[Path | None, typer.Option("--colours-of", metavar="SET", help=_COLOURS)] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also store unpooled maps beside OUT, float16.")] = False,
     size: Size = None,
     seed: Seed = 0,
@@ -30,10 +34,12 @@ def embed(
     from leukoscope.encoders.baselines import open_encoder
     from leukoscope.encoders.embed import embed as run
     from leukoscope.encoders.readout import Readout
+    from leukoscope.encoders.remedies import Recolour, reestimate_batch_norm
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
     found = open_encoder(encoder, cells, size=size, seed=seed)
+    found = reestimate_batch_norm(found, cells, device=device) if adapt else found
     features = run(
         cells,
         found,
@@ -43,6 +49,7 @@ def embed(
         precision=precision,
         readout=Readout(flips=flips, stages=stages),
         maps=maps,
+        recolour=Recolour.between(cells, CellSet.open(colours_of)) if colours_of else None,
         overwrite=overwrite,
     )
     count, width = features.x.shape

@@ -12,6 +12,7 @@ from leukoscope.cli.evaluate import evaluate
 from leukoscope.cli.fit import fit
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
+from leukoscope.cli.shift import shift
 from leukoscope.cli.simulate import simulate
 from leukoscope.cli.study import study
 from leukoscope.common.errors import LeukoscopeError
@@ -44,6 +45,7 @@ app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)
 app.command("audit")(audit)
+app.command("shift")(shift)
 app.command("study")(study)
 
 

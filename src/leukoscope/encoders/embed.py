@@ -76,7 +76,8 @@ def embed(
             if stored is not None:
                 stored.write(chosen, folded.maps(inputs, precision=precision))
             advance(len(pixels))
-    features = Features(x, cellset.cells.reset_index(drop=True), origin(cellset, encoder, readout))
+    told = origin(cellset, encoder, readout) | ({"recoloured": True} if recolour is not None else {})
+    features = Features(x, cellset.cells.reset_index(drop=True), told)
     if out is not None:
         features.write(out)
     return features

@@ -60,10 +60,10 @@ def reestimate_batch_norm(encoder: Encoder, cellset: CellSet, *, batch: int = 25
 class Recolour:
     """Brings the colours of one set of cells to those of another: intensities in [0, 1] in, the same out.
 
-    The linear Monge-Kantorovich map (Pitié and Kokaram 2007, IET CVMP, equation 9): of all linear maps that give the new
-    cells the mean and covariance of the known ones, the one that moves colours least. It is one map for the whole set, so
-    that a cell is never judged by its own colour; of a single channel it is a change of mean and standard deviation. With
-    ``dyed`` it works on optical densities, in which the stains of a smear add up (Ruifrok and Johnston 2001).
+    The linear Monge-Kantorovich map (Pitié and Kokaram 2007, IET CVMP, equation 9): of all linear maps that give the
+    new cells the mean and covariance of the known ones, the one that moves colours least. It is one map for the whole
+    set, so that no cell is judged by its own colour; of a single channel it is a change of mean and standard deviation.
+    With ``dyed`` it works on optical densities, in which the stains of a smear add up (Ruifrok and Johnston 2001).
     """
 
     matrix: Tensor

@@ -40,25 +40,15 @@ def summarise(
     Raises:
         InputError: when the predictions are not valid.
     """
-    cells = validate(table).drop_duplicates("cell_id")
-    position = pd.Index(cells["cell_id"])
-    group = None if groups is None else np.array([groups[cell] for cell in position])
-    heads = {key: _blocks(rows, position) for key, rows in blocks_of(table, HEAD)}
-    tallies = {key: [_tally(blocks, np.ones((len(cells), 1)))] for key, blocks in heads.items()}
-    for weights in resamples(truth_of(cells), n_bootstrap, groups=group, seed=seed):
-        for key, blocks in heads.items():
-            tallies[key].append(_tally(blocks, weights))
-
+    found = replicates(table, groups=groups, n_bootstrap=n_bootstrap, seed=seed)
     classes = classes_of(table)
-    support = np.bincount(truth_of(cells), minlength=len(classes))
+    support = np.bincount(truth_of(table.drop_duplicates("cell_id")), minlength=len(classes))
     scores: Scores = {}
     rows = []
-    for (encoder, head), parts in tallies.items():
-        values = np.concatenate(parts, axis=2)
-        of_folds = _over_seeds(values, heads[encoder, head])
+    for (encoder, head), of_folds in found.items():
         n_overall = len(METRICS)
-        found = {name: _described(of_folds[:, i]) for i, name in enumerate(METRICS)}
-        scores.setdefault(str(encoder), {})[str(head)] = found
+        described = {name: _described(of_folds[:, i]) for i, name in enumerate(METRICS)}
+        scores.setdefault(encoder, {})[head] = described
         of_classes = of_folds[:, n_overall:].reshape(len(of_folds), len(PER_CLASS), len(classes), -1)
         rows += [
             {
@@ -71,6 +61,31 @@ def summarise(
             for k, name in enumerate(classes)
         ]
     return Summary(scores, pd.DataFrame(rows))
+
+
+def replicates(
+    table: pd.DataFrame, *, groups: Mapping[str, str] | None = None, n_bootstrap: int = 1000, seed: int = 0
+) -> dict[tuple[str, str], np.ndarray]:
+    """Every score of every fold, as the cells are and in each resample of them; arguments as :func:`summarise`.
+
+    Returns:
+        By encoder and head ``(folds, METRICS + PER_CLASS * K, 1 + n_bootstrap)``: first the cells as they are.
+
+    Raises:
+        InputError: when the predictions are not valid.
+    """
+    cells = validate(table).drop_duplicates("cell_id")
+    position = pd.Index(cells["cell_id"])
+    group = None if groups is None else np.array([groups[cell] for cell in position])
+    heads = {key: _blocks(rows, position) for key, rows in blocks_of(table, HEAD)}
+    tallies = {key: [_tally(blocks, np.ones((len(cells), 1)))] for key, blocks in heads.items()}
+    for weights in resamples(truth_of(cells), n_bootstrap, groups=group, seed=seed):
+        for key, blocks in heads.items():
+            tallies[key].append(_tally(blocks, weights))
+    return {
+        (str(encoder), str(head)): _over_seeds(np.concatenate(parts, axis=2), heads[encoder, head])
+        for (encoder, head), parts in tallies.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,22 @@ class Sample(Settings):
     head: Literal["linear", "mlp"] = "linear"
 
 
+class Shift(Settings):
+    """Cells of another origin, on which the heads of ``task`` are tried too, in the classes common to both.
+
+    ``label`` and ``merge`` name the classes of these cells as the task names them. ``remedies`` are tried beside the
+    cells as they come: the encoder's batch norms re-estimated on them, their colours brought to those of the task's.
+    """
+
+    task: str
+    cells: str
+    label: str = "label"
+    merge: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    group: str | None = None
+    heads: tuple[str, ...] = Field(default=("linear", "knn"), min_length=1)
+    remedies: tuple[Literal["batch-norm", "colour"], ...] = ("batch-norm", "colour")
+
+
 class Recipe(Settings):
     """A study from cells to tables: sets of cells, the encoders to compare, the tasks they are compared on."""
 
@@ -109,9 +125,10 @@ class Recipe(Settings):
     sets: dict[str, CellSource]
     encoders: dict[str, EncoderPlan]
     tasks: dict[str, Task]
+    shifts: dict[str, Shift] = Field(default_factory=dict)
     samples: dict[str, Sample] = Field(default_factory=dict)
 
-    @field_validator("sets", "encoders", "tasks", "samples")
+    @field_validator("sets", "encoders", "tasks", "shifts", "samples")
     @classmethod
     def _names_are_file_names(cls, plans: dict[str, Any]) -> dict[str, Any]:
         for name in plans:
@@ -129,6 +146,12 @@ class Recipe(Settings):
             self._check_cells(task.cells, f"tasks.{name}.cells")
             if inner and "linear" not in task.heads:
                 raise ValueError(f"tasks.{name}.heads: {inner[0]} is chosen by the linear probe; add linear")
+        for name, shift in self.shifts.items():
+            self._check_cells(shift.cells, f"shifts.{name}.cells")
+            if shift.task not in self.tasks:
+                raise ValueError(f"shifts.{name} names {shift.task!r}, which the recipe does not define")
+            if overlap(shift.cells, self.tasks[shift.task].cells):
+                raise ValueError(f"shifts.{name} tests on cells of {shift.cells}, which its heads are fitted on")
         for name, sample in self.samples.items():
             self._check_cells(sample.cells, f"samples.{name}.cells")
             for key, known in ((sample.task, self.tasks), (sample.encoder, self.encoders)):

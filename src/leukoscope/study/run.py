@@ -13,6 +13,7 @@ _LEAVES = {
     "sets": ("sets/{}.set", "sets/{}.split.parquet"),
     "encoders": ("encoders/{}",),
     "tasks": ("features/{}", "supervised/{}", "tasks/{}"),
+    "shifts": ("features/shift-{}", "shifts/{}"),
     "samples": ("samples/{}",),
 }
 

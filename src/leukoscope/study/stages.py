@@ -16,6 +16,7 @@ from leukoscope.study.check import check_plan
 from leukoscope.study.encoders import largest_rankme, make_encoders
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
+from leukoscope.study.shifts import carry_over
 from leukoscope.study.tasks import embed_task, feature_name, probe_settings, supervised_baselines, task_folds
 from leukoscope.study.taught import taught_inside, teach_inside
 from leukoscope.study.workspace import Workspace
@@ -35,6 +36,10 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
     for name in space.recipe.tasks:
         with _timed(seconds, f"task {name}"):
             tasks[name] = _evaluate(space, name, bundles, report)
+    shifts = {}
+    for name in space.recipe.shifts:
+        with _timed(seconds, f"shift {name}"):
+            shifts[name] = carry_over(space, name, bundles)
     samples = {}
     for name in space.recipe.samples:
         with _timed(seconds, f"sample {name}"):
@@ -42,6 +47,7 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
     return {
         "recipe": space.recipe.name,
         "tasks": tasks,
+        "shifts": shifts,
         "samples": samples,
         "sweeps": _sweeps(space, bundles),
         "seconds": {stage: round(taken, 1) for stage, taken in seconds.items()},

@@ -1,0 +1,79 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, Overrides, Overwrite, Seed
+from leukoscope.cli.output import say, say_json, say_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from leukoscope.encoders.features import Features
+
+_KNOWN = "Features of the known, labelled cells; NAME=FILE names the encoder. May be repeated."
+_NEW = "Features of the new cells by the same encoder, NAME=FILE, or NAME+REMEDY=FILE where they were treated."
+_NEW_GROUP = "A column of the new cells whose cells are resampled together."
+
+
+def shift(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Run folder to write.")],
+    known: Annotated[list[str], typer.Option("--known", metavar="[NAME=]FILE", help=_KNOWN)],
+    new: Annotated[list[str], typer.Option("--new", metavar="NAME=FILE", help=_NEW)],
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    new_group: Annotated[str | None, typer.Option("--new-group", metavar="COLUMN", help=_NEW_GROUP)] = None,
+    head: Annotated[list[str] | None, typer.Option("--head", help="As of evaluate; may be repeated.")] = None,
+    n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the known cells.", min=2)] = 5,
+    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Fit heads on cells of one origin and test them on cells of another: scores of both, and the drop between them."""
+    from leukoscope.probes.inputs import EvaluateSettings, read_features
+    from leukoscope.probes.shift import shift as run
+
+    found, strangers = read_features(known), read_features(new)
+    results = run(
+        found,
+        {name: _of(name, strangers) for name in found},
+        out,
+        label=label,
+        groups=(group, new_group),
+        heads=head or ("linear", "knn"),
+        n_folds=n_folds,
+        n_bootstrap=n_bootstrap,
+        settings=EvaluateSettings.of_flags(overrides or [], [], device=device).probes,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    rows = [
+        [f"{encoder} {name}", *(_percent(metrics["accuracy"][key]) for key in ("known", "new", "drop")), _ends(metrics)]
+        for encoder, heads in results["drop"].items()
+        for name, metrics in heads.items()
+    ]
+    say_table(["encoder, head", "accuracy, known", "new", "drop", "95 % interval"], rows)
+    say(f"{results['n']['known']} known and {results['n']['new']} new cells of {', '.join(results['classes'])}")
+    say_json(json, {"results": str(out / "results.json"), "drop": results["drop"]})
+
+
+def _of(name: str, strangers: "Mapping[str, Features]") -> "dict[str, Features]":
+    """The new cells' features by one encoder, by what was done about them."""
+    from leukoscope.common.errors import InputError
+
+    own = {key.partition("+")[2]: each for key, each in strangers.items() if key.partition("+")[0] == name}
+    if "" not in own:
+        raise InputError(f"--new: no features of the new cells by encoder {name}; give --new {name}=FILE")
+    return own
+
+
+def _ends(metrics: dict[str, Any]) -> str:
+    low, high = (_percent(metrics["accuracy"][end]) for end in ("low", "high"))
+    return f"[{low}, {high}]"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
