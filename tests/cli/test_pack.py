@@ -49,6 +49,8 @@ def test_the_summary_says_what_was_packed_and_what_not(images, tmp_path, monkeyp
         ("in", ("--channels", "Ch3.tif"), "needs exactly one star"),
         ("in", ("--percentiles", "99", "1"), "percentiles must rise, from 0 to 100"),
         ("in", ("--label-from-prefix", "--from-path", "(?P<label>.)"), "give one of them"),
+        ("in", ("--channels", "{a}"), "'{a}' says no channel; write DNA={a}"),
+        ("in", ("--channels", "DNA={a}", "--channels", "Ch3_*.tif"), "all channels by columns, or all by patterns"),
     ],
 )
 def test_mistakes_end_with_one_line_and_exit_code_2(images, tmp_path, monkeypatch, capsys, source, options, message):

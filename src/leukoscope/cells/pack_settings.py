@@ -20,7 +20,8 @@ class PackSettings(Settings):
             neither is given, images of another size than the first are rejected.
         centre: keep the middle square of this side of each image before anything else.
         tile: side of the tiles of a montage.
-        channels: one ``PATTERN`` or ``NAME=PATTERN`` a channel, each with one star that joins files of one image.
+        channels: one ``PATTERN`` or ``NAME=PATTERN`` a channel, each with one star that joins files of one image; or
+            ``NAME={COLUMN}``, where a table names the files of each channel, such as ``DNA={PathName}/{FileName_DNA}``.
         pages: what the pages of a multi-page TIFF are: ``cells``, or the ``channels`` of one cell.
         crop: side of the crops around the centroids of a table with columns path, x and y.
         root: folder that the paths of a table are relative to; None takes the table's own.
@@ -88,7 +89,9 @@ class PackSettings(Settings):
 
     @field_validator("channels")
     @classmethod
-    def _one_star(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    def _one_star_or_columns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if any("{" in pattern for pattern in patterns):
+            return _by_columns(patterns)
         for pattern in patterns:
             if pattern.count("*") != 1 or "/" in pattern:
                 raise ValueError(f"{pattern!r} needs exactly one star and no folder, such as 'Ch3_*.tif'")
@@ -128,3 +131,12 @@ class PackSettings(Settings):
         if not 0 <= low < high <= 100:
             raise ValueError("percentiles must rise, from 0 to 100")
         return self
+
+
+def _by_columns(templates: tuple[str, ...]) -> tuple[str, ...]:
+    for template in templates:
+        if "{" not in template:
+            raise ValueError(f"{template!r} names no column: give all channels by columns, or all by patterns")
+        if "=" not in template.partition("{")[0]:
+            raise ValueError(f"{template!r} says no channel; write DNA={template}")
+    return templates

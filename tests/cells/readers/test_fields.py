@@ -73,3 +73,15 @@ def test_faults_of_the_table_are_told(tmp_path, text, settings, message):
     (tmp_path / "cells.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         pack(tmp_path / "cells.csv", tmp_path / "out", settings=PackSettings(**settings))
+
+
+def test_fields_may_have_a_column_a_channel(tmp_path):
+    plate(tmp_path)
+    rows = ["dna,actin,x,y", "A1-ch1.tif,A2-ch2.tif,50,50", "A2-ch2.tif,A1-ch1.tif,60,40"]
+    (tmp_path / "screen.csv").write_text("\n".join(rows))
+    settings = PackSettings(crop=32, channels=("DNA={dna}", "actin={actin}"))
+    pack(tmp_path / "screen.csv", tmp_path / "out", settings=settings)
+    cellset = CellSet.open(tmp_path / "out")
+    assert cellset.info.channels == ("DNA", "actin")
+    np.testing.assert_array_equal(cellset.images[0, 1], noise(100, 120, seed=100)[34:66, 34:66])
+    np.testing.assert_array_equal(cellset.images[1, 1], noise(100, 120, seed=49)[24:56, 44:76])

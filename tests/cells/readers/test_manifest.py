@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,3 +144,30 @@ def test_real_table_of_another_maker(tmp_path, real_cells):
     assert cellset.cells["label"].value_counts().to_dict() == {"1": 176, "2": 53, "3": 48, "4": 22, "5": 1}
     with Image.open(real_cells / "zheng-wbc" / "001.bmp") as image:
         np.testing.assert_array_equal(cellset.images[0], np.asarray(image).transpose(2, 0, 1))
+
+
+def test_each_channel_may_have_a_column_of_its_own(images):
+    table = write(images, "folder,dna,actin,label\nimg,0.png,4.png,a\nimg,1.png,5.png,b\nimg,2.png,nowhere.png,c\n")
+    cellset, report = packed(table, channels=("DNA={folder}/{dna}", "actin={folder}/{actin}"))
+    assert cellset.info.channels == ("DNA", "actin")
+    assert cellset.cells["source"].tolist() == ["img/0.png", "img/1.png"]
+    np.testing.assert_array_equal(cellset.images[1], [noise(1), noise(5)])
+    assert report.reasons == {"nowhere.png: cannot be opened (No such file or directory)": 1}
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (("DNA={dan}",), "--channels DNA={dan}: no column 'dan'; it has dna, label"),
+        (("DNA={dna:x}",), "--channels DNA={dna:x}: "),
+    ],
+)
+def test_a_channel_of_no_column_is_refused(images, channels, message):
+    table = write(images, "dna,label\nimg/0.png,a\n")
+    with pytest.raises(InputError, match=f"^{re.escape(f'{table}: {message}')}"):
+        packed(table, channels=channels)
+
+
+def test_a_folder_has_no_columns_to_take_channels_from(images):
+    with pytest.raises(InputError, match=r"--channels DNA=\{dna\} names a column, and a folder has none; give a table"):
+        packed(images / "img", channels=("DNA={dna}",))

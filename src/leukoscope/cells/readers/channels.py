@@ -19,7 +19,10 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ChannelPatterns:
-    """File name patterns, one a channel, whose star matches the same text in all files of one image."""
+    """What names the files of one image, one pattern a channel: a star that matches the same text in all of them.
+
+    Or columns of a table: ``{folder}/{file}``.
+    """
 
     names: tuple[str, ...]
     patterns: tuple[str, ...]
@@ -30,6 +33,11 @@ class ChannelPatterns:
         pairs = [text.rpartition("=") for text in settings.channels]
         patterns = tuple(pattern for _, _, pattern in pairs)
         return cls(tuple(name or _fixed_part(pattern) for name, _, pattern in pairs), patterns)
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether columns of a table name the files."""
+        return any("{" in pattern for pattern in self.patterns)
 
     def star(self, name: str, channel: int) -> str | None:
         """What the star of ``channel`` matches in a file name; None where the pattern does not fit."""
@@ -67,12 +75,17 @@ def image_files(found: Found, root: Path, settings: PackSettings) -> tuple[list[
     """The images among the files found: (images in order, rejections, files of no channel).
 
     Raises:
-        InputError: when ``settings.from_path`` is found in none of them.
+        InputError: when ``settings.from_path`` is found in none of them, or channels are named by columns.
     """
     images = [ImageFiles(source, (path,)) for source, path in found.files]
     refused, left = found.refused, 0
     if settings.channels:
-        joined, incomplete, left = ChannelPatterns.of(settings).group(found, root)
+        patterns = ChannelPatterns.of(settings)
+        if patterns.by_columns:
+            raise InputError(
+                f"{root}: --channels {settings.channels[0]} names a column, and a folder has none; give a table"
+            )
+        joined, incomplete, left = patterns.group(found, root)
         images = sorted(joined, key=lambda image: image.source)
         refused = sorted([*refused, *incomplete], key=lambda rejection: rejection.path)
     if images and settings.from_path and not any(re.search(settings.from_path, image.source) for image in images):

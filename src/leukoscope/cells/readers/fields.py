@@ -12,7 +12,7 @@ from leukoscope.cells.readers.channels import channel_names
 from leukoscope.cells.readers.frames import open_frames
 from leukoscope.cells.readers.manifest import Manifest, Places
 from leukoscope.cells.readers.protocol import HEAVY, Item, Picture, Plan, RawCell, Rejection
-from leukoscope.cells.readers.table import TABLE_SUFFIXES, read_table
+from leukoscope.cells.readers.table import CHANNEL_PATHS, TABLE_SUFFIXES, read_table
 from leukoscope.common.errors import InputError
 
 
@@ -37,7 +37,9 @@ class Fields:
 
         def items() -> Iterator[Item | Rejection]:
             for path, rows in table.groupby("path", sort=False):
-                found = places.find(str(path))
+                channels = rows[CHANNEL_PATHS].iloc[0] if CHANNEL_PATHS in rows else ()
+                found = places.find(str(path), channels)
+                rows = rows.drop(columns=["path", CHANNEL_PATHS], errors="ignore")
                 yield found if isinstance(found, Rejection) else _item(*found, rows, settings)
 
         return Plan(items(), table["path"].nunique(), unit="fields", disagreed=disagreed)
@@ -64,7 +66,7 @@ def crop_around(pixels: np.ndarray, x: float, y: float, side: int) -> np.ndarray
 
 
 def _item(source: str, paths: Sequence[Path], rows: pd.DataFrame, settings: PackSettings) -> Item:
-    records = rows.drop(columns="path").to_dict("records")
+    records = rows.to_dict("records")
 
     def read() -> Iterator[RawCell | Rejection]:
         with closing(open_frames(paths, settings, channel_names(settings))) as frames:

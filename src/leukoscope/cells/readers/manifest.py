@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from leukoscope.cells.readers.channels import ChannelPatterns, channel_names
 from leukoscope.cells.readers.frames import IMAGE_SUFFIXES
 from leukoscope.cells.readers.pieces import picture_items
 from leukoscope.cells.readers.protocol import Item, Plan, Rejection
-from leukoscope.cells.readers.table import TABLE_SUFFIXES, read_table
+from leukoscope.cells.readers.table import CHANNEL_PATHS, TABLE_SUFFIXES, read_table
 from leukoscope.cells.readers.walk import Bounds, path_columns, relative
 
 
@@ -43,12 +43,16 @@ class Places:
         self._bounds = Bounds(self._root, settings)
         self._settings = settings
 
-    def find(self, text: str) -> tuple[str, tuple[Path, ...]] | Rejection:
-        """The path for the CellSet's table and the files of its channels, or why they must not be opened."""
-        # Tables written on Windows separate folders by backslashes.
-        path = self._root / (text.replace("\\", "/") if "\\" in text and not (self._root / text).exists() else text)
+    def find(self, text: str, channels: Sequence[str] = ()) -> tuple[str, tuple[Path, ...]] | Rejection:
+        """The path for the CellSet's table and the files of its channels, or why they must not be opened.
+
+        ``channels`` are the paths of the channels where columns of the table name them.
+        """
+        path = self._place(text)
         source = relative(path, self._root)
-        paths = ChannelPatterns.of(self._settings).beside(path) if self._settings.channels else (path,)
+        paths: tuple[Path, ...] | None = tuple(map(self._place, channels)) or (path,)
+        if self._settings.channels and not channels:
+            paths = ChannelPatterns.of(self._settings).beside(path)
         if paths is None:
             return Rejection(source, None, f"its name does not fit --channels {self._settings.channels[0]}")
         for each in paths:
@@ -58,11 +62,15 @@ class Places:
                 return Rejection(source, None, reason if len(paths) == 1 else f"{each.name}: {reason}")
         return source, paths
 
+    def _place(self, text: str) -> Path:
+        # Tables written on Windows separate folders by backslashes.
+        return self._root / (text.replace("\\", "/") if "\\" in text and not (self._root / text).exists() else text)
+
 
 def _row_items(
-    row: Mapping[Any, Any], places: Places, settings: PackSettings, seen: set[str]
+    row: dict[Any, Any], places: Places, settings: PackSettings, seen: set[str]
 ) -> Iterator[Item | Rejection]:
-    found = places.find(row["path"])
+    found = places.find(row["path"], row.pop(CHANNEL_PATHS, ()))
     if isinstance(found, Rejection):
         yield found
         return

@@ -8,12 +8,15 @@ import pandas as pd
 
 from leukoscope.cells.agreement import agreed
 from leukoscope.cells.pack_settings import PackSettings
+from leukoscope.cells.readers.channels import ChannelPatterns
 from leukoscope.common.errors import InputError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 # Names and classes stay as written: 01 is no number, and a class may be called 1.
 _TEXT_COLUMNS = ("path", "label", "patient", "slide", "batch", "split")
 _RESERVED = ("cell_id", "source")
+# What ``read_table`` adds where columns name the channels' files; no file has a column of this name.
+CHANNEL_PATHS = "\0channel paths"
 
 
 class Template(string.Formatter):
@@ -31,13 +34,17 @@ class Template(string.Formatter):
 def read_table(source: Path, settings: PackSettings, *, needs: Sequence[str] = ()) -> tuple[pd.DataFrame, int]:
     """Read a manifest: renamed, with a column ``path``, experts agreed; and how many rows they did not agree on.
 
+    Where columns name the files of the channels, their paths are the column ``CHANNEL_PATHS``, a tuple a row.
+
     Raises:
         InputError: when the table cannot be read, lacks a column, or the settings do not fit it.
     """
     table = _load(source)
     table = _renamed(table, source, settings)
     if settings.path_template is not None:
-        table["path"] = _paths(table, source, settings.path_template)
+        table["path"] = _paths(table, source, settings.path_template, option="--path-template ")
+    if settings.channels and (channels := ChannelPatterns.of(settings)).by_columns:
+        table = _with_channel_paths(table, source, channels)
     missing = [name for name in ("path", *needs) if name not in table.columns]
     if missing:
         raise InputError(
@@ -80,7 +87,18 @@ def _renamed(table: pd.DataFrame, source: Path, settings: PackSettings) -> pd.Da
     return table.rename(columns=settings.renames)
 
 
-def _paths(table: pd.DataFrame, source: Path, template: str) -> list[str]:
+def _with_channel_paths(table: pd.DataFrame, source: Path, channels: ChannelPatterns) -> pd.DataFrame:
+    """The table with the paths of each row's channels; the first stands for the image where no path does."""
+    named = [
+        _paths(table, source, template, option=f"--channels {name}=")
+        for name, template in zip(channels.names, channels.patterns, strict=True)
+    ]
+    table = table if "path" in table.columns else table.assign(path=named[0])
+    table[CHANNEL_PATHS] = pd.Series(list(zip(*named, strict=True)), index=table.index, dtype=object)
+    return table
+
+
+def _paths(table: pd.DataFrame, source: Path, template: str, *, option: str) -> list[str]:
     """The path of each row, from its columns after they were renamed."""
     fill = Template()
     try:
@@ -88,10 +106,10 @@ def _paths(table: pd.DataFrame, source: Path, template: str) -> list[str]:
         return [fill.vformat(template, (), row) for row in rows]
     except KeyError as error:
         raise InputError(
-            f"{source}: --path-template {template}: no column {error.args[0]!r}; it has {', '.join(table.columns)}"
+            f"{source}: {option}{template}: no column {error.args[0]!r}; it has {', '.join(table.columns)}"
         ) from None
     except ValueError as error:
-        raise InputError(f"{source}: --path-template {template}: {error}") from None
+        raise InputError(f"{source}: {option}{template}: {error}") from None
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,6 +118,8 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns:
         if name in _TEXT_COLUMNS:
             table[name] = table[name].map(_text)
+        elif name == CHANNEL_PATHS:
+            continue
         elif table[name].dtype == object or pd.api.types.is_string_dtype(table[name]):
             table[name] = _number_like(table[name])
     return table
