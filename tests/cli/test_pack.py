@@ -49,6 +49,8 @@ def test_the_summary_says_what_was_packed_and_what_not(images, tmp_path, monkeyp
         ("in", ("--channels", "Ch3.tif"), "needs exactly one star"),
         ("in", ("--percentiles", "99", "1"), "percentiles must rise, from 0 to 100"),
         ("in", ("--label-from-prefix", "--from-path", "(?P<label>.)"), "give one of them"),
+        ("in", ("--class", "NEU"), "--class NEU: expected NEW=OLD, such as neutrophil=1"),
+        ("in", ("--class", "a=NEU", "--class", "b=NEU"), "--class b=NEU: NEU is called a already"),
         ("in", ("--channels", "{a}"), "'{a}' says no channel; write DNA={a}"),
         ("in", ("--channels", "DNA={a}", "--channels", "Ch3_*.tif"), "all channels by columns, or all by patterns"),
     ],
@@ -99,3 +101,8 @@ def test_every_option_of_tables_reaches_the_settings(images, tmp_path, monkeypat
     assert cells["label"].tolist() == ["NEU", "LYM"]
     assert cells["note"].tolist() == ["a", "c"]
     assert "1 rows dropped, experts too few or not of one mind" in capsys.readouterr().out
+
+
+def test_classes_are_renamed(images, tmp_path, monkeypatch):
+    assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", "--class", "neutrophil=NEU") == 0
+    assert set(CellSet.open(tmp_path / "out").cells["label"]) == {"neutrophil", "LYM"}

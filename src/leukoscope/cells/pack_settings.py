@@ -1,9 +1,11 @@
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
 
 LABEL_PREFIX = r"(?P<label>[^/_]+)_[^/]*$"
@@ -28,6 +30,7 @@ class PackSettings(Settings):
         columns: ``NEW=OLD`` renames of table columns (or, in RT-DC files, features to keep).
         path_template: how a table without a column ``path`` names its files, such as ``{image ID:03d}.bmp``.
         from_path: regular expression searched in each relative path; its named groups become columns.
+        names: column to what its values are called: ``{label: {"1": neutrophil}}``; other values stay as they are.
         agree: keep rows that at least so many experts labelled, all alike (Hairy cells, section 4.1.2).
         experts: pattern of the names of the experts' columns.
         bit_depth: bits that the camera used, such as 12 in 16-bit files; None takes the fewest that hold the pixels.
@@ -50,6 +53,7 @@ class PackSettings(Settings):
     columns: tuple[str, ...] = ()
     path_template: str | None = None
     from_path: str | None = None
+    names: dict[str, dict[str, str]] = Field(default_factory=dict)
     agree: int | None = None
     experts: str = "expert_*"
     bit_depth: int | None = None
@@ -106,6 +110,14 @@ class PackSettings(Settings):
                 raise ValueError(f"{text!r} is not NEW=OLD, such as label='class label'")
         return columns
 
+    @field_validator("names", mode="before")
+    @classmethod
+    def _codes_are_text(cls, names: Any) -> Any:
+        """YAML reads a class called 1 as a number."""
+        if not isinstance(names, Mapping) or not all(isinstance(each, Mapping) for each in names.values()):
+            return names
+        return {column: {str(old): new for old, new in each.items()} for column, each in names.items()}
+
     @field_validator("from_path")
     @classmethod
     def _named_groups(cls, text: str | None) -> str | None:
@@ -140,3 +152,20 @@ def _by_columns(templates: tuple[str, ...]) -> tuple[str, ...]:
         if "=" not in template.partition("{")[0]:
             raise ValueError(f"{template!r} says no channel; write DNA={template}")
     return templates
+
+
+def class_names(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What ``names`` holds for classes given as ``NEW=OLD``, such as ``neutrophil=1``.
+
+    Raises:
+        InputError: when one is not ``NEW=OLD``, or two rename the same class.
+    """
+    names: dict[str, str] = {}
+    for text in pairs:
+        new, _, old = text.partition("=")
+        if not new or not old:
+            raise InputError(f"--class {text}: expected NEW=OLD, such as neutrophil=1")
+        if old in names:
+            raise InputError(f"--class {text}: {old} is called {names[old]} already")
+        names[old] = new
+    return {"label": names} if names else {}

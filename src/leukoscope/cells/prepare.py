@@ -61,6 +61,9 @@ def _ready(item: Item, cell: RawCell, settings: PackSettings) -> ReadyCell | Rej
         return Rejection(item.source, cell.index, str(reason))
     pixels = np.ascontiguousarray(pixels)
     row = {"cell_id": cell_id(pixels, item.source, cell.index), "source": item.source, **item.columns, **cell.columns}
+    for column, names in settings.names.items():
+        if column in row:
+            row[column] = names.get(str(row[column]), row[column])
     return ReadyCell(Picture(pixels, picture.channels), cell.index, row)
 
 

@@ -43,6 +43,10 @@ def pack(
     label_from_prefix: Annotated[
         bool, typer.Option("--label-from-prefix", help="The class is what stands before the first _ of a file's name.")
     ] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NEW=OLD", help="Rename a class; may be repeated: neutrophil=1."),
+    ] = None,
     agree: Annotated[
         int | None, typer.Option(help="Keep rows that at least N experts labelled, all alike.", metavar="N")
     ] = None,
@@ -73,7 +77,7 @@ def pack(
     """
     from leukoscope.cells.pack import PackReport, PackSettings
     from leukoscope.cells.pack import pack as pack_cells
-    from leukoscope.cells.pack_settings import LABEL_PREFIX
+    from leukoscope.cells.pack_settings import LABEL_PREFIX, class_names
     from leukoscope.common.errors import InputError
 
     if label_from_prefix and from_path:
@@ -91,6 +95,7 @@ def pack(
         "columns": column,
         "path_template": path_template,
         "from_path": LABEL_PREFIX if label_from_prefix else from_path,
+        "names": class_names(classes) if classes else None,
         "agree": agree,
         "experts": experts,
         "bit_depth": bit_depth,

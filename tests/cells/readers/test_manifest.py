@@ -146,6 +146,15 @@ def test_real_table_of_another_maker(tmp_path, real_cells):
         np.testing.assert_array_equal(cellset.images[0], np.asarray(image).transpose(2, 0, 1))
 
 
+def test_classes_and_other_values_get_names_and_those_without_one_stay(images):
+    table = write(images, "path,label,batch\nimg/0.png,1,a\nimg/1.png,2,b\nimg/2.png,9,a\nimg/3.png,,\n")
+    cellset, _ = packed(table, names={"label": {1: "neutrophil", 2: "lymphocyte"}, "batch": {"a": "first"}})
+    assert cellset.cells["label"].tolist()[:3] == ["neutrophil", "lymphocyte", "9"]
+    assert pd.isna(cellset.cells["label"][3])
+    assert cellset.cells["batch"].tolist()[:3] == ["first", "b", "first"]
+    assert cellset.info.packing["names"]["label"] == {"1": "neutrophil", "2": "lymphocyte"}
+
+
 def test_each_channel_may_have_a_column_of_its_own(images):
     table = write(images, "folder,dna,actin,label\nimg,0.png,4.png,a\nimg,1.png,5.png,b\nimg,2.png,nowhere.png,c\n")
     cellset, report = packed(table, channels=("DNA={folder}/{dna}", "actin={folder}/{actin}"))
