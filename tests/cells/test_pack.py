@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.cellset import CellSet, Origin
 from leukoscope.cells.pack import PackSettings, pack
 from leukoscope.common.errors import InputError
 
@@ -309,3 +310,18 @@ def test_memory_is_flat(tmp_path):
         peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     # The longer stack holds 108 MB more.
     assert peaks[1] - peaks[0] < 40
+
+
+def test_the_licence_and_the_citation_of_a_published_set_travel_with_its_cells(tmp_path):
+    save(tmp_path / "in" / "a.png", noise(8, 8))
+    origin = Origin(dataset="atlas", title="An atlas", licence="CC BY 4.0", citation=("A. 2020",), page="https://a.org")
+    pack(tmp_path / "in", tmp_path / "out", origin=origin)
+    assert CellSet.open(tmp_path / "out").info.origin == origin
+
+
+def test_a_cellset_from_before_origins_were_kept_still_opens(tmp_path):
+    save(tmp_path / "in" / "a.png", noise(8, 8))
+    pack(tmp_path / "in", tmp_path / "out")
+    path = tmp_path / "out" / "cellset.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "origin"}))
+    assert CellSet.open(tmp_path / "out").info.origin is None

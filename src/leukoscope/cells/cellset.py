@@ -19,6 +19,16 @@ _FIELD_TOLERANCE = 0.10
 TABLE_COLUMNS = ("cell_id", "source", "label", "patient", "slide", "batch", "split", "n_experts")
 
 
+class Origin(Settings):
+    """The published set that cells come from: under what licence, and what to cite."""
+
+    dataset: str
+    title: str
+    licence: str
+    citation: tuple[str, ...]
+    page: str
+
+
 class CellSetInfo(Settings):
     """What ``cellset.json`` holds. ``mean`` and ``std`` are per channel, of intensities scaled to [0, 1]."""
 
@@ -31,6 +41,7 @@ class CellSetInfo(Settings):
     bit_depth: int
     intensity: Intensity
     pixel_size_um: float | None = None
+    origin: Origin | None = None
     packing: dict[str, Any]
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from leukoscope.cells.assemble import Assembler, reasons
-from leukoscope.cells.cellset import MARK, CellSetInfo
+from leukoscope.cells.cellset import MARK, CellSetInfo, Origin
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.prepare import Outcome, ReadyCell, prepare_all
@@ -76,25 +76,33 @@ class PackReport:
 
 
 def pack(
-    source: Path, out: Path, *, settings: PackSettings | None = None, jobs: int = 0, overwrite: bool = False
+    source: Path,
+    out: Path,
+    *,
+    settings: PackSettings | None = None,
+    origin: Origin | None = None,
+    jobs: int = 0,
+    overwrite: bool = False,
 ) -> PackReport:
     """Pack ``source`` into the CellSet ``out``: pixels as acquired; the same source gives the same bytes.
 
     Memory is that of the table and a few chunks of images; ``jobs`` 0 takes one thread a core. One bad file never stops
-    the packing: it stands in ``rejected.csv``.
+    the packing: it stands in ``rejected.csv``. Of a published set, ``origin`` keeps the licence and the citation.
 
     Raises:
         InputError: when the source as a whole cannot be read, nothing in it can be packed, or ``out`` exists already
             or cannot be written.
     """
     try:
-        return _pack(source, out, settings or PackSettings(), jobs or cpus(), overwrite)
+        return _pack(source, out, settings or PackSettings(), origin, jobs or cpus(), overwrite)
     # Workers turn what they cannot read into rejections, so what arrives here is about the output: a full disk, say.
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
 
 
-def _pack(source: Path, out: Path, settings: PackSettings, jobs: int, overwrite: bool) -> PackReport:
+def _pack(
+    source: Path, out: Path, settings: PackSettings, origin: Origin | None, jobs: int, overwrite: bool
+) -> PackReport:
     name, reader = reader_for(source, settings)
     with whole_folder(out, MARK, overwrite=overwrite) as folder, pillow_without_limit():
         if settings.fit is not None and settings.size is None:
@@ -111,6 +119,7 @@ def _pack(source: Path, out: Path, settings: PackSettings, jobs: int, overwrite:
                 percentiles=settings.percentiles if settings.intensity == "percentile" else None,
                 # Resized images no longer have the pixels that the camera had.
                 pixel_size_um=settings.pixel_size_um or (None if settings.rule == "resize" else plan.pixel_size_um),
+                origin=origin,
             )
     return PackReport(
         packed=info.count,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from leukoscope.cells.cellset import TABLE_COLUMNS, CellSetInfo
+from leukoscope.cells.cellset import TABLE_COLUMNS, CellSetInfo, Origin
 from leukoscope.cells.intensity import Intensity
 from leukoscope.common.files import write_json
 
@@ -78,6 +78,7 @@ class CellSetWriter:
         bit_depth: int | None = None,
         percentiles: tuple[float, float] | None = None,
         pixel_size_um: float | None = None,
+        origin: Origin | None = None,
     ) -> CellSetInfo:
         """Write the table and ``cellset.json``.
 
@@ -99,6 +100,7 @@ class CellSetWriter:
             bit_depth=bits,
             intensity=intensity,
             pixel_size_um=pixel_size_um,
+            origin=origin,
             packing=dict(packing),
             mean=mean,
             std=std,
