@@ -55,7 +55,8 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ({"tasks": {"kinds": {"cells": "cell.evaluate"}}}, "tasks.kinds.cells: no set 'cell'"),
         ({"tasks": {"kinds": {"cells": "cells.test"}}}, "is not split into a part 'test'"),
         ({"tasks": {"a/b": {"cells": "cells"}}}, "becomes a folder"),
-        ({"sets": {"cells": {"simulate": {"cells": 9}, "open": "x.set"}}}, "exactly one of pack, simulate and open"),
+        ({"sets": {"cells": {"simulate": {"cells": 9}, "open": "x.set"}}}, "exactly one of pack, dataset, simulate"),
+        ({"sets": {"cells": {"dataset": {"name": "bmc"}}}}, "dataset needs the keys name and from"),
         (
             {"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}},
             "the environment variable NOWHERE_AT_ALL is not set",

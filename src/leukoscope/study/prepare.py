@@ -1,10 +1,14 @@
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leukoscope.cells.audit import AuditReport, audit
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.datasets.catalogue import find
+from leukoscope.cells.datasets.pack import pack_dataset
 from leukoscope.cells.folds import split
 from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import labels_of
@@ -27,6 +31,8 @@ def make_sets(space: Workspace, *, jobs: int = 0) -> None:
             settings = {key: value for key, value in source.pack.items() if key != "source"}
             where = f"{space.recipe.name}: sets.{name}.pack"
             pack(Path(source.pack["source"]), path, settings=PackSettings.parse(settings, where), jobs=jobs)
+        elif not path.exists() and source.dataset is not None:
+            _pack_published(source.dataset, path, where=f"{space.recipe.name}: sets.{name}.dataset", jobs=jobs)
         elif not path.exists() and source.simulate is not None:
             where = f"{space.recipe.name}: sets.{name}.simulate"
             simulate(path, **SimulateSettings.parse(source.simulate, where).model_dump(), jobs=jobs)
@@ -34,6 +40,14 @@ def make_sets(space: Workspace, *, jobs: int = 0) -> None:
         log.info("set %s: %d cells, pixels %s", name, len(cellset), cellset.pixels_fingerprint[:12])
         if source.split and not space.split_path(name).exists():
             _write_split(space.split_path(name), cellset, source, seed=space.recipe.seed)
+
+
+def _pack_published(dataset: Mapping[str, Any], path: Path, *, where: str, jobs: int) -> None:
+    given = {key: value for key, value in dataset.items() if key not in ("name", "from")}
+    entry = find(str(dataset["name"]), where)
+    report = pack_dataset(entry, Path(dataset["from"]), path, given=given, where=where, jobs=jobs)
+    for line in report.lines():
+        log.info("%s: %s", where, line)
 
 
 def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:

@@ -16,14 +16,16 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class CellSource(Settings):
-    """Where a set of cells comes from: exactly one of ``pack``, ``simulate`` and ``open``.
+    """Where a set of cells comes from: exactly one of ``pack``, ``dataset``, ``simulate`` and ``open``.
 
-    ``pack`` and ``simulate`` take the settings of those verbs, ``open`` the path of a CellSet. ``split`` names
+    ``pack`` and ``simulate`` take the settings of those verbs, ``dataset`` the ``name`` of a published set, the folder
+    ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet. ``split`` names
     parts and their shares; the cells are split once, stratified, duplicates kept together, and groups: cells that share
     the column ``group``, by default ``patient`` or else ``slide`` where the table has it (``none``: no groups).
     """
 
     pack: dict[str, Any] | None = None
+    dataset: dict[str, Any] | None = None
     simulate: dict[str, Any] | None = None
     open: Path | None = None
     split: dict[str, float] | None = None
@@ -31,10 +33,12 @@ class CellSource(Settings):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "CellSource":
-        if sum(origin is not None for origin in (self.pack, self.simulate, self.open)) != 1:
-            raise ValueError("give exactly one of pack, simulate and open")
+        if sum(origin is not None for origin in (self.pack, self.dataset, self.simulate, self.open)) != 1:
+            raise ValueError("give exactly one of pack, dataset, simulate and open")
         if self.pack is not None and "source" not in self.pack:
             raise ValueError("pack needs the key source")
+        if self.dataset is not None and not {"name", "from"} <= set(self.dataset):
+            raise ValueError("dataset needs the keys name and from")
         return self
 
 
