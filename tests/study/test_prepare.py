@@ -1,62 +1,54 @@
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from leukoscope.cells.cellset import CellSet
-from leukoscope.common.errors import InputError
-from leukoscope.study.prepare import make_sets
+from leukoscope.common.errors import CheckFailed, InputError
+from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.recipe import Recipe
 from leukoscope.study.workspace import Workspace
 
-
-def published(folder: Path) -> Path:
-    for code, count in (("NGS", 6), ("BLA", 4)):
-        (folder / code).mkdir(parents=True)
-        for number in range(count):
-            pixels = np.random.default_rng([number, count]).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / code / f"{code}_{number:05d}.png")
-    return folder
-
-
-def workspace(out: Path, **dataset: object) -> Workspace:
-    data = {
-        "name": "marrow",
-        "title": "A published set",
-        "sets": {"cells": {"dataset": dataset, "split": {"pretrain": 0.5, "evaluate": 0.5}}},
-        "encoders": {},
-        "tasks": {},
-    }
-    return Workspace(out, Recipe.parse(data, where="recipe"))
+RECIPE: dict[str, Any] = {
+    "name": "quality",
+    "title": "Normal against spoiled cells",
+    "sets": {
+        "bad": {"spoil": {"source": "cells.evaluate", "kinds": ["noise", "empty"], "grade": [0.5, 1], "share": 0.4}},
+        "cells": {
+            "simulate": {"cells": 80, "size": 24, "patients": 10},
+            "split": {"pretrain": 0.5, "evaluate": 0.5},
+        },
+    },
+    "encoders": {"moco": {"cells": ["cells.pretrain"], "pretrain": {"size": 24}}},
+    "tasks": {"quality": {"cells": "bad", "label": "quality"}},
+}
 
 
-def test_a_published_set_is_packed_and_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    space = workspace(tmp_path / "out", name="bmc", **{"from": str(published(tmp_path / "in"))}, size=32)
-    with caplog.at_level("INFO", logger="leukoscope"):
-        make_sets(space, jobs=1)
-    cellset = CellSet.open(space.set_path("cells"))
-    assert cellset.cells["label"].value_counts().to_dict() == {"segmented neutrophil": 6, "blast": 4}
-    assert cellset.info.width == 32
-    assert space.split_path("cells").exists()
-    assert "differs: blast: 4 packed, 11,973 stated by Matek et al. 2021" in caplog.text
+def space(tmp_path: Path, **changes: Any) -> Workspace:
+    return Workspace(tmp_path / "out", Recipe.parse({**RECIPE, **changes}, where="recipe"))
 
 
-@pytest.mark.parametrize(
-    ("dataset", "message"),
-    [
-        ({"name": "bcm", "from": "x"}, "marrow: sets.cells.dataset: no set 'bcm' in the catalogue; did you mean"),
-        (
-            {"name": "bmc", "from": "in", "siez": 8},
-            "marrow: sets.cells.dataset: unknown key 'siez'; did you mean 'size'?",
-        ),
-    ],
-)
-def test_a_mistake_names_the_recipe_and_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: dict[str, object], message: str
-) -> None:
-    published(tmp_path / "in")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as error:
-        make_sets(workspace(tmp_path / "out", **dataset), jobs=1)
-    assert message in str(error.value)
+def test_a_set_is_spoiled_after_its_source_is_made_and_split(tmp_path: Path) -> None:
+    study = space(tmp_path)
+    make_sets(study, jobs=1)
+    bad, source = study.cells("bad"), study.cells("cells.evaluate")
+    assert sorted(bad.cells["spoiled_from"]) == sorted(source.ids)
+    assert set(bad.cells["quality"]) == {"normal", "noise", "empty"}
+    assert bad.info.packing["spoil"]["share"] == 0.4
+    assert not check_leaks(study, allow=False).spoiled
+    _, labels = study.annotated(study.recipe.tasks["quality"])
+    assert set(labels.table["label"]) == {"normal", "noise", "empty"}
+
+
+def test_an_encoder_that_saw_the_cells_before_they_were_spoiled_is_refused(tmp_path: Path) -> None:
+    wrong = {"moco": {**RECIPE["encoders"]["moco"], "cells": ["cells"]}}
+    spoiled = {**RECIPE["sets"]["bad"]["spoil"], "share": 1}
+    study = space(tmp_path, encoders=wrong, sets={**RECIPE["sets"], "bad": {"spoil": spoiled}})
+    make_sets(study, jobs=1)
+    with pytest.raises(CheckFailed, match="--allow-leaks"):
+        check_leaks(study, allow=False)
+
+
+def test_a_wrong_setting_is_named_by_set(tmp_path: Path) -> None:
+    study = space(tmp_path, sets={**RECIPE["sets"], "bad": {"spoil": {"source": "cells", "kind": "noise"}}})
+    with pytest.raises(InputError, match=r"quality: sets\.bad\.spoil: unknown key 'kind'; did you mean 'kinds'\?"):
+        make_sets(study, jobs=1)

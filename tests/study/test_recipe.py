@@ -27,6 +27,10 @@ def moco(**pretrain: object) -> dict[str, object]:
     return {"cells": ["cells"], "pretrain": pretrain}
 
 
+def spoiled(source: str) -> dict[str, object]:
+    return {**SMALL["sets"], "bad": {"spoil": {"source": source}}}
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_reads(path: Path) -> None:
     assert read_recipe(path).name == path.stem
@@ -57,6 +61,18 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ({"tasks": {"a/b": {"cells": "cells"}}}, "becomes a folder"),
         ({"sets": {"cells": {"simulate": {"cells": 9}, "open": "x.set"}}}, "exactly one of pack, dataset, simulate"),
         ({"sets": {"cells": {"dataset": {"name": "bmc"}}}}, "dataset needs the keys name and from"),
+        ({"sets": {"bad": {"spoil": {"share": 1}}}}, "sets.bad: spoil needs the key source, a set of the recipe"),
+        ({"sets": spoiled("cell")}, "sets.bad.spoil.source: no set 'cell'"),
+        ({"sets": spoiled("cells.test")}, "sets.bad.spoil.source: set 'cells' is not split into a part 'test'"),
+        ({"sets": {**spoiled("cells"), "worse": {"spoil": {"source": "bad"}}}}, "bad is spoiled already"),
+        (
+            {
+                "sets": spoiled("cells"),
+                "tasks": {"kinds": {"cells": "bad"}},
+                "samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "moco"}},
+            },
+            "samples.s counts cells of cells, which its classifier is fitted on",
+        ),
         (
             {"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}},
             "the environment variable NOWHERE_AT_ALL is not set",

@@ -9,7 +9,7 @@ from leukoscope.cells.auditing import leaks
 from leukoscope.cells.auditing.finding import Finding
 from leukoscope.cells.auditing.near import near_duplicates
 from leukoscope.cells.auditing.pixels import pixel_findings, scan
-from leukoscope.cells.cellset import CellSet, content_hash
+from leukoscope.cells.cellset import CellSet, contents_of
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import CheckFailed, InputError
 
@@ -103,7 +103,7 @@ def _tables(sets: Sequence[CellSet], label: str, overlay: Labels | None) -> pd.D
     names: list[str] = []
     for cellset in sets:
         cells = cellset.cells.copy()
-        cells["content"] = [content_hash(cell) for cell in cells["cell_id"]]
+        cells["content"] = contents_of(cells)
         names.append(_name(cellset, names))
         cells["set"] = names[-1]
         if overlay is not None:

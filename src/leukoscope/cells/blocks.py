@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from leukoscope.cells.cellset import content_hash
+from leukoscope.cells.cellset import contents_of
 from leukoscope.common.errors import InputError
 
 
@@ -14,7 +14,7 @@ def blocks_of(cells: pd.DataFrame, group: str | None = None) -> np.ndarray:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    contents = pd.factorize(np.array([content_hash(cell) for cell in cells["cell_id"]], dtype=object))[0]
+    contents = pd.factorize(contents_of(cells))[0]
     if group is None:
         return contents.astype(np.int64)
     if group not in cells.columns:

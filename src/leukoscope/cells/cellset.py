@@ -167,3 +167,14 @@ class CellSet:
 def content_hash(cell_id: str) -> str:
     """The part of a ``cell_id`` that hashes its pixels: equal for exact duplicates, whatever their path."""
     return cell_id.partition(":")[0]
+
+
+def contents_of(cells: pd.DataFrame) -> np.ndarray:
+    """The content hash of the image that each cell of a table was acquired as ``(N,)``.
+
+    A cell that was spoiled since counts as the image that it was made of.
+    """
+    ids = cells["cell_id"]
+    if "spoiled_from" in cells.columns:
+        ids = cells["spoiled_from"].fillna(ids)
+    return np.array([content_hash(cell) for cell in ids], dtype=object)

@@ -77,19 +77,23 @@ class CellSetWriter:
         packing: Mapping[str, Any],
         bit_depth: int | None = None,
         percentiles: tuple[float, float] | None = None,
+        intensity: Intensity | None = None,
         pixel_size_um: float | None = None,
         origin: Origin | None = None,
     ) -> CellSetInfo:
         """Write the table and ``cellset.json``.
 
         ``bit_depth`` is what the camera used (12 bits in a 16-bit file); when None it is the fewest of 8, 10, 12, 14 or
-        16 bits that hold the brightest pixel. ``percentiles`` asks for the intensity rule ``percentile`` over the set.
+        16 bits that hold the brightest pixel. ``percentiles`` asks for the intensity rule ``percentile`` over the set,
+        ``intensity`` gives the rule itself: that of the set which these cells come from.
         """
         self._write_header_in_place()
         table = self._table()
         table.to_parquet(self.folder / "cells.parquet", index=False)
         bits = bit_depth or self._bits_used()
-        intensity = self._percentile(*percentiles) if percentiles else Intensity.of_bit_depth(bits, len(self.channels))
+        if intensity is None and percentiles is not None:
+            intensity = self._percentile(*percentiles)
+        intensity = intensity or Intensity.of_bit_depth(bits, len(self.channels))
         mean, std = self._statistics(intensity)
         info = CellSetInfo(
             count=self.count,

@@ -15,6 +15,7 @@ from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
 from leukoscope.cli.shift import shift
 from leukoscope.cli.simulate import simulate
+from leukoscope.cli.spoil import spoil
 from leukoscope.cli.study import study
 from leukoscope.common.errors import LeukoscopeError
 
@@ -46,6 +47,7 @@ app.command("fit")(fit)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)
+app.command("spoil")(spoil)
 app.command("audit")(audit)
 app.command("shift")(shift)
 app.command("study")(study)

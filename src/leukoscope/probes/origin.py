@@ -3,7 +3,7 @@ from typing import Any
 
 import pandas as pd
 
-from leukoscope.cells.cellset import CellSet, content_hash
+from leukoscope.cells.cellset import CellSet, contents_of
 from leukoscope.common.runs import log
 from leukoscope.encoders.features import Features
 
@@ -70,8 +70,8 @@ def describe_encoders(
 
 def _shared_cells(cells: pd.DataFrame, pretrain: Sequence[CellSet]) -> int:
     """How many of ``cells`` have pixels that occur, exactly, in a pre-training set."""
-    seen = {content_hash(cell) for cellset in pretrain for cell in cellset.ids}
-    return sum(content_hash(cell) in seen for cell in cells["cell_id"])
+    seen = {content for cellset in pretrain for content in contents_of(cellset.cells)}
+    return sum(content in seen for content in contents_of(cells))
 
 
 def _seen(features: Features, pretrain: Sequence[CellSet]) -> str | int:

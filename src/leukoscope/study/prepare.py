@@ -15,6 +15,7 @@ from leukoscope.cells.labels import labels_of
 from leukoscope.cells.pack import pack
 from leukoscope.cells.pack_settings import PackSettings
 from leukoscope.cells.simulate import SimulateSettings, simulate
+from leukoscope.cells.spoil import SpoilSettings, spoil
 from leukoscope.common.errors import CheckFailed
 from leukoscope.common.files import whole_file, write_json
 from leukoscope.common.runs import log
@@ -24,8 +25,9 @@ from leukoscope.study.workspace import Workspace
 
 
 def make_sets(space: Workspace, *, jobs: int = 0) -> None:
-    """Pack, simulate or open every set of the recipe, and split those that are split; what is whole already stays."""
-    for name, source in space.recipe.sets.items():
+    """Pack, simulate, open or spoil every set of the recipe, and split those that are split; what is whole stays."""
+    # Spoiled sets are made of others, and their source may be a part: they come last.
+    for name, source in sorted(space.recipe.sets.items(), key=lambda item: item[1].spoil is not None):
         path = space.set_path(name)
         if not path.exists() and source.pack is not None:
             settings = {key: value for key, value in source.pack.items() if key != "source"}
@@ -36,6 +38,10 @@ def make_sets(space: Workspace, *, jobs: int = 0) -> None:
         elif not path.exists() and source.simulate is not None:
             where = f"{space.recipe.name}: sets.{name}.simulate"
             simulate(path, **SimulateSettings.parse(source.simulate, where).model_dump(), jobs=jobs)
+        elif not path.exists() and source.spoil is not None:
+            settings = {key: value for key, value in source.spoil.items() if key != "source"}
+            asked = SpoilSettings.parse(settings, f"{space.recipe.name}: sets.{name}.spoil")
+            spoil(space.cells(source.spoil["source"]), path, **asked.model_dump(), jobs=jobs)
         cellset = CellSet.open(path)
         log.info("set %s: %d cells, pixels %s", name, len(cellset), cellset.pixels_fingerprint[:12])
         if source.split and not space.split_path(name).exists():

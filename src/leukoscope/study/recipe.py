@@ -15,30 +15,37 @@ from leukoscope.study.sweep import trials
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
-class CellSource(Settings):
-    """Where a set of cells comes from: exactly one of ``pack``, ``dataset``, ``simulate`` and ``open``.
+_ORIGINS = ("pack", "dataset", "simulate", "open", "spoil")
 
-    ``pack`` and ``simulate`` take the settings of those verbs, ``dataset`` the ``name`` of a published set, the folder
-    ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet. ``split`` names
-    parts and their shares; the cells are split once, stratified, duplicates kept together, and groups: cells that share
-    the column ``group``, by default ``patient`` or else ``slide`` where the table has it (``none``: no groups).
+
+class CellSource(Settings):
+    """Where a set of cells comes from: exactly one of ``pack``, ``dataset``, ``simulate``, ``open`` and ``spoil``.
+
+    ``pack``, ``simulate`` and ``spoil`` take the settings of those verbs, ``dataset`` the ``name`` of a published set, the
+    folder ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet; the ``source`` of
+    ``spoil`` is another set of the recipe, ``SET`` or ``SET.PART``. ``split`` names parts and their shares; the cells are
+    split once, stratified, duplicates kept together, and groups: cells that share the column ``group``, by default
+    ``patient`` or else ``slide`` where the table has it (``none``: no groups).
     """
 
     pack: dict[str, Any] | None = None
     dataset: dict[str, Any] | None = None
     simulate: dict[str, Any] | None = None
     open: Path | None = None
+    spoil: dict[str, Any] | None = None
     split: dict[str, float] | None = None
     group: str | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "CellSource":
-        if sum(origin is not None for origin in (self.pack, self.dataset, self.simulate, self.open)) != 1:
-            raise ValueError("give exactly one of pack, dataset, simulate and open")
+        if sum(getattr(self, origin) is not None for origin in _ORIGINS) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_ORIGINS[:-1])} and {_ORIGINS[-1]}")
         if self.pack is not None and "source" not in self.pack:
             raise ValueError("pack needs the key source")
         if self.dataset is not None and not {"name", "from"} <= set(self.dataset):
             raise ValueError("dataset needs the keys name and from")
+        if self.spoil is not None and not isinstance(self.spoil.get("source"), str):
+            raise ValueError("spoil needs the key source, a set of the recipe")
         return self
 
 
@@ -142,9 +149,15 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _references_exist(self) -> "Recipe":
+        for name, cells in self.sets.items():
+            if cells.spoil is not None:
+                where = f"sets.{name}.spoil.source"
+                self._check_cells(cells.spoil["source"], where)
+                if self.acquired(cells.spoil["source"]) != cells.spoil["source"]:
+                    raise ValueError(f"{where}: {cells.spoil['source']} is spoiled already; name the set that it is of")
         for name, encoder in self.encoders.items():
-            for cells in encoder.cells:
-                self._check_cells(cells, f"encoders.{name}.cells")
+            for reference in encoder.cells:
+                self._check_cells(reference, f"encoders.{name}.cells")
         inner = [name for name, encoder in self.encoders.items() if encoder.swept and encoder.choose == "inner"]
         for name, task in self.tasks.items():
             self._check_cells(task.cells, f"tasks.{name}.cells")
@@ -163,9 +176,14 @@ class Recipe(Settings):
                     raise ValueError(f"samples.{name} names {key!r}, which the recipe does not define")
             if self.encoders[sample.encoder].swept and self.encoders[sample.encoder].choose != "rankme":
                 raise ValueError(f"samples.{name}: {sample.encoder} is chosen anew in each fold; choose it by rankme")
-            if overlap(sample.cells, self.tasks[sample.task].cells):
+            if overlap(self.acquired(sample.cells), self.acquired(self.tasks[sample.task].cells)):
                 raise ValueError(f"samples.{name} counts cells of {sample.cells}, which its classifier is fitted on")
         return self
+
+    def acquired(self, reference: str) -> str:
+        """The cells as acquired that ``SET`` or ``SET.PART`` stands for: of a spoiled set those it was made of."""
+        spoiled = self.sets[reference.partition(".")[0]].spoil
+        return reference if spoiled is None else str(spoiled["source"])
 
     def _check_cells(self, reference: str, where: str) -> None:
         name, _, part = reference.partition(".")
