@@ -53,6 +53,10 @@ def test_features_in_table_and_report_out(
     before = (out / "results.json").read_text()
     assert leukoscope("evaluate", "--rescore", out) == 0
     assert (out / "results.json").read_text() == before
+    capsys.readouterr()
+    assert leukoscope("evaluate", "--rescore", out, "--class-groups", "lymphoid=LYM;other=*") == 0
+    assert "class groups: lymphoid = LYM; other = NEU" in capsys.readouterr().out
+    assert (out / "figures" / "group-confusion-moco-linear.svg").is_file()
 
 
 def test_the_runs_behind_the_features_bring_curves_and_heat_into_the_report(
@@ -71,6 +75,15 @@ def test_the_runs_behind_the_features_bring_curves_and_heat_into_the_report(
     assert {"gradcam-moco", "training"} <= drawn
 
 
+def test_a_class_misspelt_in_a_group_is_told_before_anything_is_fitted(
+    features: Path, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leukoscope("evaluate", features, tmp_path / "run", "--class-groups", "a=LYX;b=*") == 2
+    told = "error: class groups: 'a' names 'LYX', which is no class; did you mean 'LYM'?"
+    assert capsys.readouterr().err.strip().splitlines()[-1] == told
+    assert not (tmp_path / "run").exists()
+
+
 def test_mistakes_end_with_one_line_and_code_2(
     features: Path, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +94,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         ([features, tmp_path / "run", "--set", "probe.x=1"], "--set: unknown key 'probe'; did you mean 'probes'?"),
         ([features, tmp_path / "run", "--few-labels", "ten"], "--set: few.counts.0"),
         ([features, tmp_path / "run", "--run", tmp_path], "not an encoder bundle"),
+        ([features, tmp_path / "run", "--class-groups", "LYM"], "--class-groups: 'LYM' is not GROUP=CLASS,CLASS,..."),
         (["--rescore", tmp_path], "predictions.parquet: cannot be read as predictions"),
     ]:
         assert leukoscope("evaluate", *words) == 2

@@ -77,6 +77,20 @@ def test_rescoring_gives_identical_results_without_a_model(tmp_path: Path) -> No
     assert rescore(tmp_path / "run")["scores"] == results["scores"]
 
 
+def test_groups_of_classes_are_scored_and_come_back_when_scored_again(tmp_path: Path) -> None:
+    groups = {"granulocyte": ["NEU"], "other": "*"}
+    results = evaluate({"e": features(spread=3, patients=15)}, tmp_path / "run", **QUICK, groups=groups)
+    assert results["groups"]["of"] == {"granulocyte": ["NEU"], "other": ["LYM", "MON"]}
+    scores, of_groups = results["scores"]["e"]["linear"], results["groups"]["scores"]["e"]["linear"]
+    assert of_groups["accuracy"]["mean"] > scores["accuracy"]["mean"]
+    before = (tmp_path / "run" / "results.json").read_text()
+    rescore(tmp_path / "run")
+    assert (tmp_path / "run" / "results.json").read_text() == before
+    with pytest.raises(InputError, match="'LYM' is in none of them"):
+        evaluate({"e": features()}, tmp_path / "x", **QUICK, groups={"a": ["NEU"], "b": ["MON"]})
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
     one, two = (evaluate({"e": features(spread=3)}, tmp_path / name, **QUICK, seed=1) for name in "ab")
     assert one == two

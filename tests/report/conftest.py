@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +59,17 @@ def cellset(make_cells: Callable[..., CellSet]) -> CellSet:
 def make_run() -> Callable[..., Path]:
     """Write a whole run folder of an evaluation of ``cellset``, scored by the real scores, as evaluate leaves it."""
 
-    def make(out: Path, cellset: CellSet, classes: Sequence[str] = CLASSES, group: str | None = None) -> Path:
+    def make(
+        out: Path,
+        cellset: CellSet,
+        classes: Sequence[str] = CLASSES,
+        group: str | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> Path:
         labels = cellset.cells["label"].to_numpy(dtype=object)
         folds = make_folds(cellset.cells, labels, n_folds=5, group=group)
         table = _predictions(cellset, labels, folds, classes)
-        results = score_predictions(table, folds, task="leukocytes", n_bootstrap=100)
+        results = score_predictions(table, folds, task="leukocytes", groups=groups, n_bootstrap=100)
         settings = {"label": "label", "group": group, "n_folds": 5, "repeats": 1}
         told = {
             "method": "moco",
@@ -113,6 +119,13 @@ def _predictions(cellset: CellSet, labels: np.ndarray, folds: pd.DataFrame, clas
                 )
             )
     return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def grouped_run(tmp_path_factory: pytest.TempPathFactory, cellset: CellSet, make_run: Callable[..., Path]) -> Path:
+    """A run whose classes were also scored as two groups."""
+    groups = {"lymphoid": ["LYM"], "other": "*"}
+    return make_run(tmp_path_factory.mktemp("grouped") / "evaluation", cellset, groups=groups)
 
 
 @pytest.fixture(scope="session")

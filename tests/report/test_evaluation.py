@@ -12,6 +12,19 @@ def test_pairs_are_ranked_with_supervised_networks_last(run):
     assert list(evaluation.leaders()) == [("moco", "mlp"), ("random", "linear"), ("supervised", "resnet18")]
 
 
+def test_groups_of_classes_are_read_as_classes_are(run, grouped_run):
+    assert Evaluation.open(run).of_groups is None
+    evaluation = Evaluation.open(grouped_run)
+    groups = evaluation.of_groups
+    assert groups.classes == ["lymphoid", "other"]
+    assert set(groups.per_class["class"]) == {"lymphoid", "other"}
+    pair = ("moco", "mlp")
+    assert groups.class_counts["lymphoid"] == evaluation.class_counts["LYM"]
+    assert groups.confusion(pair).sum() == evaluation.confusion(pair).sum()
+    right = (groups.of_cells(pair)["label"] == groups.of_cells(pair)["predicted"]).sum()
+    assert right == np.trace(groups.confusion(pair)) > np.trace(evaluation.confusion(pair))
+
+
 def test_cells_get_one_answer_and_the_confusion_matrix_agrees_with_it(run):
     evaluation = Evaluation.open(run)
     cells = evaluation.of_cells(("moco", "mlp"))

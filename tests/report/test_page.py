@@ -30,6 +30,21 @@ def test_a_part_without_its_input_says_so_in_one_line(bare_page):
     ]
 
 
+def test_groups_of_classes_stand_beside_the_classes(grouped_run, bare_page):
+    page = write_report(grouped_run)
+    results = json.loads((grouped_run / "results.json").read_text())
+    table = _table(page, "group-metrics").set_index(["encoder", "head"])
+    for encoder, heads in results["groups"]["scores"].items():
+        for head, found in heads.items():
+            assert table.loc[(encoder, head), "accuracy"].startswith(f"{found['accuracy']['mean']:.3f}")
+            assert (grouped_run / "figures" / f"group-confusion-{encoder}-{head}.svg").is_file()
+    assert (_table(page, "per-group")["group"] == "lymphoid").sum() == 3
+    html = page.read_text(encoding="utf-8")
+    assert "EOS, MON, NEU" in html
+    assert 'id="figure-group-confusion"' in html
+    assert "Class groups" not in bare_page.read_text(encoding="utf-8")
+
+
 def test_the_encoders_say_what_their_features_were_read_from(page):
     assert set(_table(page, "encoders")["read from"]) == {"4 stages, mean of 8 flips and turns"}
 

@@ -46,6 +46,17 @@ def test_what_scores_do_not_tell_is_kept(run: Path) -> None:
     assert results["intervals"]["resamples"] == 10
 
 
+def test_groups_of_classes_are_kept_from_then_on(run: Path) -> None:
+    assert "groups" not in rescore(run)
+    found = rescore(run, groups={"first": ["a"], "second": "*"})["groups"]
+    assert found["of"] == {"first": ["a"], "second": ["b"]}
+    assert (run / "tables" / "per_group.csv").is_file()
+    assert rescore(run)["groups"] == found
+    (run / "results.json").unlink()
+    (run / "recipe.yaml").write_text("groups: {one: [a], other: '*'}\n")
+    assert rescore(run)["groups"]["of"] == {"one": ["a"], "other": ["b"]}
+
+
 def test_a_missing_file_is_named(run: Path) -> None:
     (run / "folds.parquet").unlink()
     with pytest.raises(InputError, match=r"folds\.parquet: cannot be read as folds"):

@@ -37,6 +37,7 @@ RECIPE: dict[str, Any] = {
         "kinds": {
             "cells": "cells.evaluate",
             "merge": {"leukocyte": ["LYM", "NEU"]},
+            "groups": {"white": ["leukocyte"], "line": "*"},
             "group": "none",
             "heads": ["linear", "knn"],
             "folds": 3,
@@ -71,6 +72,8 @@ def test_every_encoder_trial_and_baseline_is_scored_on_the_same_cells(done: tupl
     table = pd.read_parquet(out / "tasks/kinds/predictions.parquet")
     cells = {name: frozenset(rows["cell_id"]) for name, rows in table.groupby(["encoder", "head"])}
     assert len(set(cells.values())) == 1
+    assert results["tasks"]["kinds"]["groups"]["of"] == {"white": ["leukocyte"], "line": ["K562"]}
+    assert set(results["tasks"]["kinds"]["groups"]["scores"]) == set(scores)
     assert (out / "tasks/kinds/report.html").stat().st_size > 10_000
     assert set(results["tasks"]["kinds"]["few_labels"]["scores"]["4"]) == {*trials, "random"}
 
@@ -142,6 +145,7 @@ def test_what_would_stop_a_study_late_is_told_before_training(tmp_path: Path) ->
         "probes": ({"heads": {"linear": {"c": [1]}}}, "unknown key 'c'"),
         "supervised": ({"resnet19": {}}, "no network 'resnet19'"),
         "folds": (500, "too few for 500 folds"),
+        "groups": ({"a": ["LYM"], "b": ["NEU"]}, "class groups: 'K562' is in none of them"),
     }
     for key, (value, message) in wrong.items():
         recipe = {**RECIPE, "tasks": {"kinds": {**task, "merge": {}, key: value}}}

@@ -19,6 +19,7 @@ _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
 _HEAD = "linear, mlp, knn, or as papers have them: linear-sgd, linear-dinobloom-text, knn-20, ...; may be repeated."
 _FEW = "Also fit heads on so few labelled cells of each training fold, drawn several times; draws: --set few.draws=5."
+_CLASS_GROUPS = "Also score groups of classes: 'lymphoid=LYM,CLL;other=*', where * is the rest."
 _AUDIT = "The audit.json of these cells, for the report."
 
 
@@ -41,6 +42,9 @@ def evaluate(
     runs: Annotated[list[Path] | None, typer.Option("--run", metavar="RUN", help=_RUN)] = None,
     audit: Annotated[Path | None, typer.Option("--audit", metavar="FILE", help=_AUDIT)] = None,
     task: Annotated[str, typer.Option("--task", help="What is told apart, for the report.")] = "",
+    class_groups: Annotated[
+        str | None, typer.Option("--class-groups", metavar="GROUP=CLASS,...;...", help=_CLASS_GROUPS)
+    ] = None,
     n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
     seed: Seed = 0,
     device: Device = "auto",
@@ -59,12 +63,14 @@ def evaluate(
     from leukoscope.probes.evaluate import evaluate as run
     from leukoscope.probes.inputs import EvaluateSettings, read_features
     from leukoscope.report.page import write_report
+    from leukoscope.scores.class_groups import parse_groups
     from leukoscope.scores.rescore import rescore as again
 
     cellset = CellSet.open(cells) if cells else None
     audited = read_json(audit) if audit else None
+    groups = parse_groups(class_groups) if class_groups else None
     if rescore is not None:
-        results = again(rescore)
+        results = again(rescore, groups=groups)
         _say_scores(results)
         _say_report(results, write_report(rescore, cellset=cellset, audit=audited), json)
         return
@@ -86,6 +92,7 @@ def evaluate(
         folds=folds_file.read(folds) if folds else None,
         pretrain=[CellSet.open(path) for path in pretrained_on or []],
         task=task,
+        groups=groups,
         n_bootstrap=n_bootstrap,
         seed=seed,
         settings=settings.probes,
@@ -127,16 +134,24 @@ def _behind(features: "Mapping[str, Features]", runs: "Iterable[Path]") -> "tupl
 
 
 def _say_scores(results: dict[str, Any]) -> None:
-    rows = [
-        [f"{encoder} {head}", _with_interval(found["accuracy"]), *(_percent(found[name]["mean"]) for name in _BESIDE)]
-        for encoder, heads in results["scores"].items()
-        for head, found in heads.items()
-    ]
-    say_table(["encoder, head", "accuracy", "balanced accuracy", "F1"], rows)
+    _say_table(results["scores"])
+    if "groups" in results:
+        of = results["groups"]["of"].items()
+        say("class groups: " + "; ".join(f"{name} = {', '.join(classes)}" for name, classes in of))
+        _say_table(results["groups"]["scores"])
     units = results["intervals"]
     say(f"{results['n']} cells, {results['folds']} folds; 95 % intervals over {units['units']} {units['resampled']}")
     for note in results.get("notes", []):
         say(f"note: {note}")
+
+
+def _say_table(scores: dict[str, Any]) -> None:
+    rows = [
+        [f"{encoder} {head}", _with_interval(found["accuracy"]), *(_percent(found[name]["mean"]) for name in _BESIDE)]
+        for encoder, heads in scores.items()
+        for head, found in heads.items()
+    ]
+    say_table(["encoder, head", "accuracy", "balanced accuracy", "F1"], rows)
 
 
 def _say_report(results: dict[str, Any], page: Path, json: bool) -> None:

@@ -24,6 +24,8 @@ def study(
     results = run(recipe, out, overrides=overrides or [], allow_leaks=allow_leaks, jobs=jobs)
     for name, task in results["tasks"].items():
         say_scores(name, task)
+        if "groups" in task:
+            say_scores(f"{name} by class groups", {**task, **task["groups"], "classes": task["groups"]["of"]})
     say_samples(results["samples"])
     for name in results["tasks"]:
         say(f"report: {out / 'tasks' / name / 'report.html'}")

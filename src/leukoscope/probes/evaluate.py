@@ -18,6 +18,7 @@ from leukoscope.probes.few import FewLabelRun, try_few_labels
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
 from leukoscope.scores import predictions as predictions_file
+from leukoscope.scores.class_groups import Groups, resolve_groups
 from leukoscope.scores.few import few_label_scores, few_label_table
 from leukoscope.scores.results import covers, score_predictions
 
@@ -42,6 +43,7 @@ def evaluate(
     extra_predictions: pd.DataFrame | None = None,
     pretrain: Sequence[CellSet] = (),
     task: str = "",
+    groups: Groups | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
     settings: ProbeSettings | None = None,
@@ -74,6 +76,8 @@ def evaluate(
         extra_predictions: of supervised baselines on the same folds, scored beside the heads.
         pretrain: the CellSets that the encoders were pre-trained on, searched for evaluated cells.
         task: what is told apart, for the reader.
+        groups: groups of classes, such as ``{"lymphoid": ["LYM", "CLL"], "other": "*"}``, that are scored as well: from
+            sums of the probabilities of their classes.
         n_bootstrap: resamples of the intervals.
         seed: of folds and resamples.
         settings: of the heads, and the device.
@@ -89,7 +93,7 @@ def evaluate(
         What ``results.json`` holds, less the provenance.
 
     Raises:
-        InputError: when features, labels, folds or baselines do not fit each other, or ``out`` exists.
+        InputError: when features, labels, folds, groups or baselines do not fit each other, or ``out`` exists.
     """
     taught = taught or {}
     every = {**features, **{of_fold(name, fold): f for name, folds_ in taught.items() for fold, f in folds_.items()}}
@@ -97,6 +101,7 @@ def evaluate(
         every, label=label, overlay=overlay, group=group, n_folds=n_folds, repeats=repeats, folds=folds, seed=seed
     )
     settings = settings or ProbeSettings()
+    groups = resolve_groups(groups, cells.classes) if groups else None
     if supervised and cellset is None:
         raise InputError(f"supervised {', '.join(supervised)}: needs the images; give --cells SET")
     if extra_predictions is not None:
@@ -110,6 +115,7 @@ def evaluate(
         "repeats": int(cells.folds["repeat"].nunique()),
         "seeds": list(seeds),
         "task": task,
+        "groups": groups,
         "n_bootstrap": n_bootstrap,
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
@@ -127,7 +133,7 @@ def evaluate(
         if extra_predictions is not None:
             tables.append(extra_predictions)
         table = pd.concat(tables, ignore_index=True)
-        results = score_predictions(table, cells.folds, task=task, n_bootstrap=n_bootstrap, seed=seed)
+        results = score_predictions(table, cells.folds, task=task, groups=groups, n_bootstrap=n_bootstrap, seed=seed)
         predictions_file.write(run.path / "predictions.parquet", table)
         folds_file.write(run.path / "folds.parquet", cells.folds)
         results.write_tables(run.path / "tables")

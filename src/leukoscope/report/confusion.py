@@ -7,8 +7,11 @@ from leukoscope.report.drawing import INK, PROPORTION, Picture, figure, keep, sl
 from leukoscope.report.evaluation import Evaluation, Pair
 
 
-def draw_confusion(evaluation: Evaluation, pair: Pair, folder: Path) -> Picture:
-    """A confusion matrix: in each field the count and its share of the row's true class, which gives the shade."""
+def draw_confusion(evaluation: Evaluation, pair: Pair, folder: Path, name: str = "confusion") -> Picture:
+    """A confusion matrix: in each field the count and its share of the row's true class, which gives the shade.
+
+    Its file is called by ``name`` and the pair.
+    """
     counts, classes = evaluation.confusion(pair), evaluation.classes
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.15 + 0.54 * len(classes)
@@ -29,7 +32,7 @@ def draw_confusion(evaluation: Evaluation, pair: Pair, folder: Path) -> Picture:
         return keep(
             drawn,
             folder,
-            slug("confusion", *pair),
+            slug(name, *pair),
             alt=f"Confusion matrix of {pair[0]} with head {pair[1]}. {worst_confusions(counts, classes)}",
             caption=" · ".join(pair),
         )

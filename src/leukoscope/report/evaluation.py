@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
 from leukoscope.common.settings import read_yaml
 from leukoscope.scores import predictions
+from leukoscope.scores.class_groups import grouped
 from leukoscope.scores.significance import SUPERVISED
 
 LEADING_METRIC = "balanced_accuracy"
@@ -99,6 +100,20 @@ class Evaluation:
     def confusion(self, pair: Pair) -> np.ndarray:
         """Counts ``(classes, classes)`` int64: rows are true, columns predicted."""
         return np.asarray(self.results["confusion"][pair[0]][pair[1]], dtype=np.int64)
+
+    @cached_property
+    def of_groups(self) -> "Evaluation | None":
+        """The same evaluation with the groups of classes in the place of the classes; None where none were named."""
+        found = self.results.get("groups")
+        if found is None:
+            return None
+        each = _table(self.path / "tables" / "per_group.csv")
+        return replace(
+            self,
+            results={**self.results, **found, "classes": list(found["of"])},
+            predictions=grouped(self.predictions, found["of"]),
+            per_class=None if each is None else each.rename(columns={"group": "class"}),
+        )
 
     def leaders(self) -> Iterator[Pair]:
         """The best head of each frozen encoder and every supervised network, best first within each kind."""

@@ -99,6 +99,7 @@ def _words(
         "metrics": tables.metric_table(evaluation),
         "every_metric": tables.every_metric_table(evaluation),
         "per_class": tables.per_class_table(evaluation, list(evaluation.leaders())),
+        "class_groups": tables.class_groups(evaluation),
         "significance": significance_table(evaluation, leader),
         "few_labels": few_labels_table(evaluation),
         "leader": leader,

@@ -29,6 +29,7 @@ class Pictures:
     confusion: list[Picture]
     reliability: Picture
     few_labels: Picture | None = None
+    group_confusion: list[Picture] = field(default_factory=list)
     training: Picture | None = None
     maps: list[Picture] = field(default_factory=list)
     galleries: list[ClassGallery] = field(default_factory=list)
@@ -67,7 +68,8 @@ def draw(
         complete = encoders and features and cellset is not None
         absent["gradcam"] = f"The cells given {_STRANGE}" if complete else "Needs encoders, features and a CellSet."
     return Pictures(
-        confusion=_confusion(evaluation, folder),
+        confusion=_confusion(evaluation, folder, "confusion"),
+        group_confusion=_confusion(evaluation.of_groups, folder, "group-confusion") if evaluation.of_groups else [],
         reliability=draw_reliability(evaluation, folder),
         few_labels=draw_few_labels(evaluation, folder),
         training=training,
@@ -80,10 +82,10 @@ def draw(
     )
 
 
-def _confusion(evaluation: Evaluation, folder: Path) -> list[Picture]:
+def _confusion(evaluation: Evaluation, folder: Path, name: str) -> list[Picture]:
     """A matrix of every pair as a file; of the page's share the leaders and then the best of the others."""
     shown = list(dict.fromkeys([*evaluation.leaders(), *evaluation.ranked()]))[:_MOST_MATRICES]
-    drawn = {pair: draw_confusion(evaluation, pair, folder) for pair in evaluation.pairs}
+    drawn = {pair: draw_confusion(evaluation, pair, folder, name) for pair in evaluation.pairs}
     return [picture for pair, picture in drawn.items() if pair in shown]
 
 

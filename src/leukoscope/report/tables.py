@@ -1,6 +1,6 @@
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from leukoscope.report.evaluation import Evaluation, Pair
@@ -106,6 +106,32 @@ def per_class_table(evaluation: Evaluation, pairs: Sequence[Pair]) -> Table | No
         groups,
         note="The best head of each frozen encoder and every supervised network; tables/per_class.csv holds all.",
     )
+
+
+def class_groups(evaluation: Evaluation) -> list[Table]:
+    """Which classes make a group, and the scores of groups; nothing where none were named."""
+    of_groups = evaluation.of_groups
+    if of_groups is None:
+        return []
+    of = evaluation.results["groups"]["of"].items()
+    made = pairs_table("class-groups", "Groups of classes.", [(name, ", ".join(classes)) for name, classes in of])
+    scores = replace(
+        metric_table(of_groups),
+        name="group-metrics",
+        caption="Scores of the groups, computed as those of the classes: a group's probability is the sum over its "
+        "classes, and the predicted group that of the largest sum.",
+        note="Bold: the best mean of its column. ≈: the interval overlaps that of the best.",
+    )
+    each = per_class_table(of_groups, list(of_groups.leaders()))
+    if each is None:
+        return [made, scores]
+    caption = "Scores of each group against all others: mean over folds, and below it the 95 % bootstrap interval."
+    note = each.note.replace("per_class", "per_group")
+    return [
+        made,
+        scores,
+        replace(each, name="per-group", caption=caption, columns=["group", *each.columns[1:]], note=note),
+    ]
 
 
 def pairs_table(name: str, caption: str, rows: Iterable[tuple[str, str]]) -> Table:

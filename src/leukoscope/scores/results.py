@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.common.errors import InputError
+from leukoscope.scores.class_groups import Groups, grouped, resolve_groups
 from leukoscope.scores.confusion import confusion
 from leukoscope.scores.intervals import LEVEL
 from leukoscope.scores.predictions import RUN, blocks_of, classes_of, validate
@@ -29,7 +30,13 @@ class Results:
 
 
 def score_predictions(
-    table: pd.DataFrame, folds: pd.DataFrame, *, task: str = "", n_bootstrap: int = 1000, seed: int = 0
+    table: pd.DataFrame,
+    folds: pd.DataFrame,
+    *,
+    task: str = "",
+    groups: Groups | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
 ) -> Results:
     """Everything an evaluation reports, from predictions and folds alone.
 
@@ -37,19 +44,22 @@ def score_predictions(
         table: predictions.
         folds: ``cell_id, repeat, fold, role`` and, where intervals are to resample patients or slides, ``group``.
         task: what is told apart, for the reader.
+        groups: groups of classes that are scored as well, see
+            :func:`~leukoscope.scores.class_groups.resolve_groups`.
         n_bootstrap: how many resamples the intervals rest on.
         seed: of the resamples.
 
     Raises:
-        InputError: when the predictions are not valid, or do not cover the test cells of the folds.
+        InputError: when the predictions are not valid, do not cover the test cells of the folds, or groups and classes
+            do not fit.
     """
     covers(validate(table), folds)
-    groups = group_of(folds)
-    summary = summarise(table, groups=groups, n_bootstrap=n_bootstrap, seed=seed)
+    patients = group_of(folds)
+    summary = summarise(table, groups=patients, n_bootstrap=n_bootstrap, seed=seed)
     tests = compare(summary.scores, folds)
     matrices = confusion(table)
     n_cells = int(table["cell_id"].nunique())
-    units = n_cells if groups is None else len(set(groups.values()))
+    units = n_cells if patients is None else len(set(patients.values()))
     content = {
         "task": task,
         "classes": classes_of(table),
@@ -61,13 +71,20 @@ def score_predictions(
         "significance": tests,
         "intervals": {
             "level": LEVEL,
-            "resampled": "cells" if groups is None else "groups",
+            "resampled": "cells" if patients is None else "groups",
             "units": units,
             "resamples": n_bootstrap,
             "seed": seed,
         },
     }
-    return Results(content, _tables(summary, matrices, tests, classes_of(table)))
+    tables = _tables(summary, matrices, tests, classes_of(table))
+    if groups:
+        of = resolve_groups(groups, classes_of(table))
+        about = grouped(table, of)
+        summary, matrices = summarise(about, groups=patients, n_bootstrap=n_bootstrap, seed=seed), confusion(about)
+        content["groups"] = {"of": of, "scores": summary.scores, "confusion": matrices}
+        tables |= _group_tables(summary, matrices, list(of))
+    return Results(content, tables)
 
 
 def covers(table: pd.DataFrame, folds: pd.DataFrame, where: str = "predictions") -> None:
@@ -127,8 +144,25 @@ def _tables(
         "per_class": summary.per_class,
         "significance": pd.DataFrame(tests, columns=columns),
     }
+    return tables | _confusion_tables("confusion", matrices, classes)
+
+
+def _group_tables(
+    summary: Summary, matrices: dict[str, dict[str, list[list[int]]]], groups: list[str]
+) -> dict[str, pd.DataFrame]:
+    return {
+        "group_scores": scores_table(summary.scores),
+        "per_group": summary.per_class.rename(columns={"class": "group"}),
+        **_confusion_tables("group_confusion", matrices, groups),
+    }
+
+
+def _confusion_tables(
+    name: str, matrices: dict[str, dict[str, list[list[int]]]], classes: list[str]
+) -> dict[str, pd.DataFrame]:
+    tables = {}
     for encoder, heads in matrices.items():
         for head, counts in heads.items():
             frame = pd.DataFrame(counts, index=pd.Index(classes, name="true"), columns=classes)
-            tables[re.sub(r"[^\w.-]+", "-", f"confusion_{encoder}_{head}")] = frame.reset_index()
+            tables[re.sub(r"[^\w.-]+", "-", f"{name}_{encoder}_{head}")] = frame.reset_index()
     return tables

@@ -1,4 +1,5 @@
 from leukoscope.probes.registry import head_of
+from leukoscope.scores.class_groups import resolve_groups
 from leukoscope.study.encoders import settings_of
 from leukoscope.study.tasks import probe_settings, supervised_settings, task_folds
 from leukoscope.study.taught import check_taught
@@ -20,4 +21,7 @@ def check_plan(space: Workspace) -> None:
         for head in task.heads:
             head_of(head, probes.heads.get(head, {}))
         supervised_settings(space, name)
-        task_folds(space, name, *space.annotated(task))
+        cellset, labels = space.annotated(task)
+        task_folds(space, name, cellset, labels)
+        if task.groups:
+            resolve_groups(task.groups, sorted(set(labels.table["label"])))

@@ -80,12 +80,16 @@ class EncoderPlan(Settings):
 
 
 class Task(Settings):
-    """An evaluation in folds: the annotated cells ``cells``, the heads, and supervised baselines from scratch."""
+    """An evaluation in folds: the annotated cells ``cells``, the heads, and supervised baselines from scratch.
+
+    ``groups`` names groups of the task's classes that are scored as well; one of them may be ``"*"``, the rest.
+    """
 
     cells: str
     label: str = "label"
     classes: tuple[str, ...] | None = None
     merge: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    groups: dict[str, Literal["*"] | tuple[str, ...]] = Field(default_factory=dict)
     group: str | None = None
     heads: tuple[str, ...] = Field(default=("linear", "mlp", "knn"), min_length=1)
     folds: int = Field(default=5, ge=2)

@@ -74,6 +74,7 @@ def _evaluate(
             extra_predictions=supervised_baselines(space, name, cellset, labels, folds),
             pretrain=[space.cells(c) for plan in space.recipe.encoders.values() if plan.pretrain for c in plan.cells],
             task=name,
+            groups=task.groups,
             seed=space.recipe.seed,
             settings=probe_settings(space, name),
             few=task.few_labels,
