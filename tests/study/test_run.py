@@ -119,6 +119,16 @@ def test_a_second_call_repeats_nothing_that_is_whole(done: tuple[Path, Path, dic
     assert read_json(out / "results.json")["tasks"]["kinds"]["n"] == results["tasks"]["kinds"]["n"]
 
 
+def test_a_study_begun_before_a_key_came_is_gone_on_with(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    recipe, out, results = done
+    kept = (out / "recipe.yaml").read_text(encoding="utf-8")
+    before = yaml.safe_load(kept)
+    del before["sets"]["cells"]["spoil"], before["tasks"]["kinds"]["classes"]
+    (out / "recipe.yaml").write_text(yaml.safe_dump(before), encoding="utf-8")
+    assert study(recipe, out, jobs=1)["tasks"] == results["tasks"]
+    assert (out / "recipe.yaml").read_text(encoding="utf-8") == kept
+
+
 def test_a_folder_of_another_recipe_is_refused(done: tuple[Path, Path, dict[str, Any]]) -> None:
     recipe, out, _ = done
     with pytest.raises(InputError, match=r"another recipe \(it differs in seed, tasks\.kinds\)"):

@@ -4,7 +4,6 @@ from typing import Any
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import run_folder
-from leukoscope.common.settings import read_yaml
 from leukoscope.study.recipe import read_recipe
 from leukoscope.study.workspace import Workspace
 
@@ -62,7 +61,9 @@ def _refuse_another(out: Path, resolved: dict[str, Any]) -> None:
         if out.exists() and any(out.iterdir()):
             raise InputError(f"{out}: exists and holds no study; choose another folder")
         return
-    changed = _differences(out, read_yaml(out / "recipe.yaml"), resolved)
+    # Read as a recipe: keys that came since it was written have their defaults, and are no difference.
+    before = read_recipe(out / "recipe.yaml").model_dump(mode="json")
+    changed = _differences(out, before, resolved)
     if changed:
         raise InputError(
             f"{out}: holds a study of another recipe (it differs in {', '.join(changed)}); choose another folder"
