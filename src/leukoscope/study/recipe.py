@@ -13,18 +13,16 @@ from leukoscope.encoders.readout import Readout
 from leukoscope.study.sweep import trials
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-
-
 _ORIGINS = ("pack", "dataset", "simulate", "open", "spoil")
 
 
 class CellSource(Settings):
     """Where a set of cells comes from: exactly one of ``pack``, ``dataset``, ``simulate``, ``open`` and ``spoil``.
 
-    ``pack``, ``simulate`` and ``spoil`` take the settings of those verbs, ``dataset`` the ``name`` of a published set, the
-    folder ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet; the ``source`` of
-    ``spoil`` is another set of the recipe, ``SET`` or ``SET.PART``. ``split`` names parts and their shares; the cells are
-    split once, stratified, duplicates kept together, and groups: cells that share the column ``group``, by default
+    ``pack``, ``simulate`` and ``spoil`` take the settings of those verbs, ``dataset`` the ``name`` of a published set,
+    the folder ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet; the ``source`` of
+    ``spoil`` is another set of the recipe, ``SET`` or ``SET.PART``. ``split`` names parts and their shares; the cells
+    are split once, stratified, duplicates kept together, and groups: cells that share the column ``group``, by default
     ``patient`` or else ``slide`` where the table has it (``none``: no groups).
     """
 
