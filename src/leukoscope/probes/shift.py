@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.cells import folds as folds_file
-from leukoscope.cells.cellset import content_hash
+from leukoscope.cells.cellset import contents_of
 from leukoscope.cells.groups import NO_GROUP, resolve_group
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
@@ -75,9 +75,10 @@ def shift(
     every = align({f"{encoder}{REMEDIED}{done}": each for encoder, by in new.items() for done, each in by.items()})
     strangers = next(iter(every.values())).cells
     truth = labels_of_cells(strangers, label=label, overlay=overlays[1])
-    own = labels_of_cells(next(iter(known.values())).cells, label=label, overlay=overlays[0])
+    seen = next(iter(known.values())).cells
+    own = labels_of_cells(seen, label=label, overlay=overlays[0])
     common = _common(own, truth)
-    ids = next(iter(known.values())).ids
+    ids = seen["cell_id"].to_numpy()
     cells = evaluated_cells(
         known,
         label=label,
@@ -103,7 +104,7 @@ def shift(
             "classes": common,
             "left_out": {"known": _others(own, common), "new": _others(truth, common)},
             "n": {"known": len(cells.labels), "new": int(keep.sum())},
-            "shared_cells": len(set(map(content_hash, ids)) & set(map(content_hash, strangers["cell_id"]))),
+            "shared_cells": len(set(contents_of(seen)) & set(contents_of(strangers))),
             **_score(run, found, n_bootstrap=n_bootstrap, seed=seed),
             **describe_encoders(cells.features),
         }
