@@ -13,6 +13,7 @@ from leukoscope.cli.evaluate import evaluate
 from leukoscope.cli.fit import fit
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
+from leukoscope.cli.sanity import sanity
 from leukoscope.cli.shift import shift
 from leukoscope.cli.simulate import simulate
 from leukoscope.cli.spoil import spoil
@@ -49,6 +50,7 @@ app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)
 app.command("spoil")(spoil)
 app.command("audit")(audit)
+app.command("sanity")(sanity)
 app.command("shift")(shift)
 app.command("study")(study)
 

@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, LabelsFile, Overrides, Overwrite, Seed
+from leukoscope.cli.output import say, say_json, say_table
+
+_FEATURES = "Features (.h5ad) of the same cells by one or more encoders; NAME=FILE names the encoder."
+_DATABASE = "Column that says where a cell was collected: a database, an instrument, a batch, a slide."
+
+
+def sanity(
+    features: Annotated[list[str], typer.Argument(metavar="FEATURES...", help=_FEATURES)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Run folder to write.")],
+    database: Annotated[str, typer.Option("--database", metavar="COLUMN", help=_DATABASE)],
+    suspect: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="A class whose training cells come from one place.")
+    ] = None,
+    home: Annotated[str | None, typer.Option("--home", metavar="VALUE", help="That place.")] = None,
+    label: LabelColumn = "label",
+    labels: LabelsFile = None,
+    group: GroupColumn = None,
+    head: Annotated[list[str] | None, typer.Option("--head", help="As of evaluate; may be repeated.")] = None,
+    n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)] = 5,
+    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Test whether features know the cell or the database that it came from."""
+    from leukoscope.cells.labels import Labels
+    from leukoscope.probes.databases import sanity as run
+    from leukoscope.probes.databases import sanity_table
+    from leukoscope.probes.inputs import EvaluateSettings, read_features
+
+    results = run(
+        read_features(features),
+        out,
+        database=database,
+        suspect=suspect,
+        home=home,
+        label=label,
+        overlay=Labels.read(labels) if labels else None,
+        group=group,
+        heads=head or ("linear",),
+        n_folds=n_folds,
+        n_bootstrap=n_bootstrap,
+        settings=EvaluateSettings.of_flags(overrides or [], [], device=device).probes,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    batch = results["batch"]
+    say_table(
+        [f"{database} told from", "accuracy"],
+        [
+            *([name, _percent(found["accuracy"]["mean"])] for name, found in batch["encoders"].items()),
+            ["the class alone", _percent(batch["from_label"])],
+            ["nothing (the largest)", _percent(batch["majority"])],
+        ],
+    )
+    say(
+        f"the class told from {database} alone: {_percent(batch['label_from_batch'])}, "
+        f"from nothing: {_percent(batch['label_majority'])}"
+    )
+    if results["sanity"] is not None:
+        table = sanity_table(results["sanity"]["scores"])
+        rows = [[*row[:3], *map(_percent, row[3:])] for row in table.itertuples(index=False)]
+        say_table(list(table.columns), rows, text=("head", "tested on"))
+    say_json(json, {"results": str(out / "results.json"), **results})
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
