@@ -1,23 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.explain.gradcam import explained_layer, grad_cam
-
-
-@pytest.fixture
-def cells(tmp_path: Path) -> CellSet:
-    pixels = np.random.default_rng(0).integers(0, 255, (5, 1, 40, 40)).astype(np.uint8)
-    with CellSetWriter(tmp_path, channels=["grey"], height=40, width=40, dtype=np.dtype(np.uint8)) as writer:
-        writer.add(pixels, [{"cell_id": cell_id(p, f"{i}.png"), "source": f"{i}.png"} for i, p in enumerate(pixels)])
-        writer.finish(packing={})
-    return CellSet.open(tmp_path)
 
 
 def linear_head(encoder: Encoder, classes: int = 3) -> nn.Linear:

@@ -9,6 +9,7 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device
 from leukoscope.encoders.readout import Readout
+from leukoscope.explain.inputs import prepared
 
 # A map of 2x2 says nothing of where: small images are explained at an earlier stage, of at least this side.
 _SMALLEST_MAP = 4
@@ -44,12 +45,9 @@ def grad_cam(
         batch: cells a step.
     """
     place = pick_device(device)
-    model = nn.Sequential(_Reader(encoder.to(place).backbone, Readout(stages=stages)), head.to(place)).eval()
+    model = nn.Sequential(_Reader(encoder.backbone, Readout(stages=stages)), head.to(place)).eval()
     heat = np.zeros((len(rows), cellset.info.height, cellset.info.width), np.float32)
-    for start in range(0, len(rows), batch):
-        chosen = slice(start, start + batch)
-        pixels = torch.from_numpy(cellset.read(np.asarray(rows)[chosen])).to(place)
-        x = encoder.prepare(pixels, cellset.info.intensity)
+    for chosen, x in prepared(encoder, cellset, rows, device=device, batch=batch):
         with torch.no_grad():
             target = model(x).argmax(1) if targets is None else torch.as_tensor(targets[chosen], device=place)
         maps = _maps(encoder.backbone, model, x, target)
