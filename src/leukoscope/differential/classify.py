@@ -49,7 +49,7 @@ def classify(
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
     info = classifier.info
-    _refuse_misfit(cellset, encoder, classifier)
+    refuse_misfit(cellset, encoder, classifier)
     settings = {"cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision}
     with run_folder(out, verb="classify", settings=settings, seed=0, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
@@ -65,7 +65,12 @@ def classify(
     return differential
 
 
-def _refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) -> None:
+def refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) -> None:
+    """Refuse cells that ``classifier`` cannot judge through ``encoder``.
+
+    Raises:
+        InputError: when it was fitted on another encoder, other channels, bit depth or field, or there are no cells.
+    """
     info, cells = classifier.info, cellset.info
     if len(cellset) == 0:
         raise InputError(f"{cellset.path}: holds no cells to count")

@@ -32,9 +32,13 @@ class LinearHead:
     weight: Tensor
     bias: Tensor
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits ``(n, K)`` float32 of features ``(n, D)``."""
+        return x @ self.weight.T + self.bias
+
     def probabilities(self, x: Tensor) -> Tensor:
         """Class probabilities ``(n, K)`` float32 of features ``(n, D)``."""
-        return torch.softmax(x @ self.weight.T + self.bias, dim=1)
+        return torch.softmax(self.logits(x), dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """``weight`` and ``bias`` on the CPU."""

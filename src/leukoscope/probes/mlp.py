@@ -29,10 +29,13 @@ class MLPHead:
     std: Tensor
     parameters: tuple[Tensor, ...]
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits ``(n, K)`` float32 of features ``(n, D)``."""
+        return forward([each[None] for each in self.parameters], ((x - self.mean) / self.std)[None])[0]
+
     def probabilities(self, x: Tensor) -> Tensor:
         """Class probabilities ``(n, K)`` float32 of features ``(n, D)``."""
-        stacked = [each[None] for each in self.parameters]
-        return torch.softmax(forward(stacked, ((x - self.mean) / self.std)[None])[0], dim=1)
+        return torch.softmax(self.logits(x), dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """``mean``, ``std`` and ``layer<i>.<weight|bias|scale|shift>`` on the CPU."""
