@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +76,9 @@ class TsneMap:
     def place(self, x: np.ndarray) -> np.ndarray:
         """See :meth:`CellMap.place`."""
         return np.asarray(self._embedding.transform(x), np.float32)
+
+
+MAPS: dict[str, Callable[[np.ndarray, int], CellMap]] = {"umap": UmapMap, "tsne": TsneMap}
 
 
 def umap_map(x: np.ndarray, seed: int) -> np.ndarray:
