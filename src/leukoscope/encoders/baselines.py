@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
@@ -28,6 +29,31 @@ def open_encoder(spec: str, cellset: CellSet, *, size: int | None = None, seed: 
     return Encoder.load(spec)
 
 
+def open_encoders(
+    given: Sequence[str], cellset: CellSet, *, size: int | None = None, seed: int = 0
+) -> dict[str, Encoder]:
+    """Encoders by name, given as :func:`open_encoder` takes them, or as ``NAME=SPEC``.
+
+    Without a name a baseline is called by its kind and network, a bundle by its folder, or by the run that it lies in.
+    ``size`` is that of the baselines; bundles bring their own.
+
+    Raises:
+        InputError: as :func:`open_encoder`, or when two encoders have one name.
+    """
+    found: dict[str, Encoder] = {}
+    baselines = any(_is_baseline(text.rpartition("=")[2]) for text in given)
+    for text in given:
+        name, separator, spec = text.partition("=")
+        # A run of a sweep's trial has a = in its own name.
+        named = bool(separator) and not Path(text).exists() and not _is_baseline(text)
+        spec = spec if named else text
+        name = name if named else _name(spec)
+        if name in found:
+            raise InputError(f"{spec}: there is an encoder {name!r} already; name it with NAME={spec}")
+        found[name] = open_encoder(spec, cellset, size=size if _is_baseline(spec) or not baselines else None, seed=seed)
+    return found
+
+
 def imagenet_encoder(
     name: str, cellset: CellSet, size: int | None = None, *, weights: str | Path = "imagenet"
 ) -> Encoder:
@@ -50,3 +76,14 @@ def imagenet_encoder(
         cellset, backbone, timm_name=name, size=size, method="imagenet", mean=mean, std=std, licence=licence
     )
     return Encoder(backbone, info)
+
+
+def _is_baseline(spec: str) -> bool:
+    return spec.startswith(("random:", "imagenet:"))
+
+
+def _name(spec: str) -> str:
+    if _is_baseline(spec):
+        return spec.partition("@")[0].replace(":", " ")
+    folder = Path(spec).resolve()
+    return folder.parent.name if folder.name == "encoder" else folder.name
