@@ -20,9 +20,12 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK = "#1d2733"
 FAINT = "#8a94a0"
+HAIR = "#e3e7eb"
 PROPORTION = LinearSegmentedColormap.from_list("proportion", ["#ffffff", "#d4e3ef", "#6fa3c8", "#1f5f94", "#0b3357"])
 HEAT = LinearSegmentedColormap.from_list("heat", ["#9b1d64", "#e8590c", "#ffe066"])
 INCH = 96  # CSS pixels
+_PRINT_DPI = 300
+_ON_PAGE = 1.25
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
@@ -51,6 +54,7 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 8,
     "figure.dpi": INCH,
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # letters stay letters
     "svg.hashsalt": "leukoscope",  # the same numbers give the same file
     "figure.constrained_layout.use": True,
 }
@@ -78,14 +82,37 @@ def figure(width: float, height: float) -> Iterator[Figure]:
 def keep(figure: Figure, folder: Path, name: str, *, alt: str, caption: str = "", dpi: int | None = None) -> Picture:
     """Write ``figure`` into ``folder`` as ``name.svg``, or with ``dpi`` as ``.png``; return it for the page."""
     suffix = "svg" if dpi is None else "png"
+    data = _saved(figure, folder / f"{name}.{suffix}", dpi or INCH)
+    return _picture(figure, data, f"{name}.{suffix}", alt, caption)
+
+
+def keep_printable(figure: Figure, folder: Path, name: str, *, alt: str, caption: str) -> Picture:
+    """Write ``figure`` into ``folder`` for print, ``name.pdf`` and ``name.png`` of 300 dpi; return it for the page.
+
+    What the figure holds as pixels has 300 dpi in the vector file too. The page gets a picture with half the pixels a
+    side and shows it larger than print, as screens are read from further away.
+    """
+    _saved(figure, folder / f"{name}.pdf", _PRINT_DPI)
+    large = Image.open(io.BytesIO(_saved(figure, folder / f"{name}.png", _PRINT_DPI)))
+    half = png(np.asarray(large.convert("RGB").reduce(2)))
+    return _picture(figure, half, f"{name}.png", alt, caption, zoom=_ON_PAGE)
+
+
+def _saved(figure: Figure, path: Path, dpi: int) -> bytes:
+    """Write ``figure`` as ``path``, without what changes from run to run; returns what was written."""
+    nameless = {"svg": ("Date", "Creator"), "png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
+    suffix = path.suffix[1:]
     buffer = io.BytesIO()
-    nameless: dict[str, Any] = {"Date": None, "Creator": None} if dpi is None else {"Software": None}
-    figure.savefig(buffer, format=suffix, dpi=dpi or INCH, metadata=nameless)
+    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=dict.fromkeys(nameless[suffix]))
     data = buffer.getvalue()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.{suffix}").write_bytes(data)
-    width, height = (round(inches * INCH) for inches in figure.get_size_inches())
-    return Picture(data_address(data, suffix), f"{name}.{suffix}", width, height, alt, caption)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return data
+
+
+def _picture(figure: Figure, data: bytes, file: str, alt: str, caption: str, *, zoom: float = 1.0) -> Picture:
+    width, height = (round(inches * INCH * zoom) for inches in figure.get_size_inches())
+    return Picture(data_address(data, file.rpartition(".")[2]), file, width, height, alt, caption)
 
 
 def data_address(data: bytes, suffix: str) -> str:
@@ -113,7 +140,7 @@ def marker(index: int) -> str:
 
 def light_grid(axes: Axes) -> None:
     """Faint horizontal lines behind the data."""
-    axes.grid(axis="y", color="#e3e7eb", linewidth=0.6)
+    axes.grid(axis="y", color=HAIR, linewidth=0.6)
     axes.set_axisbelow(True)
 
 

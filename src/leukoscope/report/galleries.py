@@ -99,13 +99,15 @@ def draw_galleries(
     return galleries
 
 
-def visible(pixels: np.ndarray, cellset: CellSet) -> np.ndarray:
+def visible(pixels: np.ndarray, cellset: CellSet, *, shrink: bool = True) -> np.ndarray:
     """Pixels ``(C, H, W)`` as the eye gets them: uint8 ``(h, w)`` or ``(h, w, 3)``.
 
     Contrast follows the set's intensity rule, never the single image. Three channels are taken for red, green and
-    blue; any other number stands side by side, each in grey.
+    blue; any other number stands side by side, each in grey. Large cells are shrunk for the page unless ``shrink`` is
+    false.
     """
-    side = Magnification.of(cellset).side
+    magnification = Magnification.of(cellset)
+    side = magnification.side if shrink else magnification.original
     channels = [_shrunk(channel, side) for channel in cellset.info.intensity.scale(pixels)]
     if len(channels) == 3:
         joined = np.stack(channels, axis=-1)

@@ -12,9 +12,9 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.probes.head import Data, Job
 from leukoscope.probes.linear import LinearProbe
 from leukoscope.probes.nested import TrainingSet
-from leukoscope.report.drawing import HEAT, Picture, figure, keep, slug
+from leukoscope.report.cellgrid import lay_cell, lay_heat
+from leukoscope.report.drawing import Picture, figure, keep, slug
 from leukoscope.report.evaluation import Evaluation
-from leukoscope.report.galleries import visible
 
 if TYPE_CHECKING:
     from leukoscope.encoders.bundle import Encoder
@@ -125,11 +125,7 @@ def _surest(fold: _Fold, index: int, right: bool) -> int | None:
 
 
 def _cell(above: Axes, below: Axes, cellset: CellSet, row: int, heat: np.ndarray, said: str) -> None:
-    picture = visible(cellset.read([row])[0], cellset)
-    if cellset.channels not in (1, 3):
-        picture = picture[:, : picture.shape[0] * heat.shape[1] // heat.shape[0]]
-    extent = (0.0, float(heat.shape[1]), float(heat.shape[0]), 0.0)
     for axes in (above, below):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent)
-    below.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.8 * heat, extent=extent)
+        lay_cell(axes, cellset, row)
+    lay_heat(below, cellset, heat)
     below.set_xlabel(f"→ {said}", fontsize=7)
