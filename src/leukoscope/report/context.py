@@ -46,11 +46,16 @@ def facts(evaluation: Evaluation, cellset: CellSet | None) -> list[tuple[str, st
         ("folds", f"{n_folds} × {repeats}" if repeats > 1 else str(n_folds)),
     ]
     if cellset is not None:
-        info = cellset.info
-        found.append(("images", f"{info.height} × {info.width} px, {info.bit_depth} bit, {_channels(info.channels)}"))
+        found.append(image_fact(cellset))
     if end := evaluation.provenance.get("end"):
         found.append(("date", str(end)[:10]))
     return found
+
+
+def image_fact(cellset: CellSet) -> tuple[str, str]:
+    """What the images are, as a fact under a title."""
+    info = cellset.info
+    return "images", f"{info.height} × {info.width} px, {info.bit_depth} bit, {_channels(info.channels)}"
 
 
 def what_was_run(evaluation: Evaluation) -> Table:
@@ -114,9 +119,8 @@ def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, A
     }
 
 
-def provenance(evaluation: Evaluation) -> dict[str, Any]:
-    """Versions, hardware and fingerprints, and the recipe as resolved."""
-    origin = evaluation.provenance
+def provenance(origin: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions and hardware from what ``provenance.json`` holds, and the recipe as resolved."""
     versions = dict(origin.get("versions", {}))
     hardware = origin.get("hardware", {})
     rows = [
@@ -127,7 +131,7 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:
     ]
     if "peak_memory_mib" in origin:
         rows.append(("peak memory", f"{origin['peak_memory_mib']:,} MiB"))
-    settings = yaml.safe_dump(evaluation.recipe, sort_keys=False, allow_unicode=True) if evaluation.recipe else ""
+    settings = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True) if recipe else ""
     return {"table": pairs_table("provenance", "Code, libraries and machine.", rows), "recipe": settings}
 
 

@@ -2,8 +2,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.files import whole_file
 from leukoscope.common.runs import log
@@ -13,6 +11,7 @@ from leukoscope.report.distrust import doubts
 from leukoscope.report.evaluation import Evaluation, Pair
 from leukoscope.report.few import few_labels_table
 from leukoscope.report.summary import summary
+from leukoscope.report.template import render
 
 SECTIONS = (
     ("run", "What was run"),
@@ -76,7 +75,7 @@ def write_report(
     )
     words = _words(evaluation, leader, cellset, audit)
     words["title"] = title or words["title"]
-    page = _environment().get_template("page.html.j2").render(**words, pictures=drawn)
+    page = render("page.html.j2", **words, pictures=drawn)
     path = run / "report.html"
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -104,19 +103,7 @@ def _words(
         "few_labels": few_labels_table(evaluation),
         "leader": leader,
         "doubts": doubts(evaluation, leader, audit=audit),
-        "provenance": context.provenance(evaluation),
+        "provenance": context.provenance(evaluation.provenance, evaluation.recipe),
         "glossary": context.GLOSSARY,
         "research_use": context.RESEARCH_USE,
     }
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("leukoscope.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["thousands"] = lambda value: f"{value:,}"
-    return environment
