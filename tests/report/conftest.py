@@ -12,6 +12,7 @@ from leukoscope.common.runs import run_folder
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
+from leukoscope.report.explanation import explain
 from leukoscope.report.page import write_report
 from leukoscope.scores import predictions
 from leukoscope.scores.few import few_label_scores
@@ -168,3 +169,27 @@ def page(
 def bare_page(tmp_path_factory: pytest.TempPathFactory, cellset: CellSet, make_run: Callable[..., Path]) -> Path:
     """A report from the run folder alone."""
     return write_report(make_run(tmp_path_factory.mktemp("bare") / "evaluation", cellset))
+
+
+@pytest.fixture(scope="session")
+def two_encoders(cellset: CellSet) -> dict[str, Encoder]:
+    return {
+        "resnet": random_encoder("resnet18", cellset, size=32),
+        "vit": random_encoder("vit_tiny_patch16_224", cellset, size=32),
+    }
+
+
+@pytest.fixture(scope="session")
+def new_cells(make_cells: Callable[..., CellSet]) -> CellSet:
+    return make_cells(channels=2, dtype="uint16", bit_depth=12, n=40)
+
+
+@pytest.fixture(scope="session")
+def explained(
+    tmp_path_factory: pytest.TempPathFactory, cellset: CellSet, two_encoders: dict[str, Encoder], new_cells: CellSet
+) -> Path:
+    """A run folder of explain with every kind of picture."""
+    out = tmp_path_factory.mktemp("explained") / "out"
+    options = {"new": new_cells, "patient": "P3", "method": "tsne", "per_class": 1, "device": "cpu"}
+    explain(cellset, two_encoders, out, **options)
+    return out

@@ -10,6 +10,7 @@ from leukoscope.cli.datasets import datasets
 from leukoscope.cli.demo import demo
 from leukoscope.cli.embed import embed
 from leukoscope.cli.evaluate import evaluate
+from leukoscope.cli.explain import explain
 from leukoscope.cli.fit import fit
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
@@ -44,6 +45,7 @@ app.command("datasets")(datasets)
 app.command("demo")(demo)
 app.command("embed")(embed)
 app.command("evaluate")(evaluate)
+app.command("explain")(explain)
 app.command("fit")(fit)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
