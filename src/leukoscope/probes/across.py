@@ -7,7 +7,7 @@ import pandas as pd
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.evaluated import Evaluated, with_group
-from leukoscope.scores.drop import REMEDIED
+from leukoscope.scores.shift import REMEDIED
 
 _OF = "\x1f"  # between what was done about a new cell and its cell_id
 

@@ -18,8 +18,8 @@ from leukoscope.probes.evaluated import align, evaluated_cells, labels_of_cells
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.confusion import confusion
-from leukoscope.scores.drop import REMEDIED, drop_table, drops
 from leukoscope.scores.results import group_of, scores_table
+from leukoscope.scores.shift import REMEDIED, drop_table, drops
 from leukoscope.scores.summary import summarise
 
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from leukoscope.scores.drop import drop_table, drops
 from leukoscope.scores.predictions import predictions
+from leukoscope.scores.shift import drop_table, drops
 
 
 def said(right: float, n: int, *, encoder: str = "moco", seed: int = 0) -> pd.DataFrame:
