@@ -18,10 +18,13 @@ def schedule(optimiser: Optimizer, settings: TrainSettings, step: int, steps: in
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
-    """The learning rate of optimiser step ``step`` of ``steps``: a linear warm-up, then cosine or constant."""
+    """The learning rate of optimiser step ``step`` of ``steps``: a linear warm-up, then as ``schedule`` says."""
     warmup = warmup_steps(settings, steps)
     if step < warmup or settings.schedule == "constant":
         return settings.lr * min(1.0, (step + 1) / max(warmup, 1))
+    if settings.schedule == "step":
+        passed = sum(step >= round(milestone * steps / settings.epochs) for milestone in settings.milestones)
+        return float(settings.lr * settings.gamma**passed)
     return float(
         cosine_warmup_schedule(
             step,

@@ -1,16 +1,47 @@
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from leukoscope.common.settings import Settings
 
 
-class TrainSettings(Settings):
+class Schedule(Settings):
+    """For how long, and how the learning rate moves meanwhile; lengths in epochs may be a fraction.
+
+    After a linear warm-up, ``cosine`` carries the rate to ``lr_end``, ``constant`` keeps it, and ``step`` multiplies it
+    by ``gamma`` at each of the ``milestones``, counted from the start.
+    """
+
+    epochs: int = Field(ge=1)
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    lr_end: float = Field(default=0.0, ge=0)
+    milestones: tuple[float, ...] = ()
+    gamma: float = Field(default=0.1, gt=0, lt=1)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be shorter than epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _milestones_fit(self) -> Self:
+        if bool(self.milestones) != (self.schedule == "step"):
+            raise ValueError("milestones and schedule step go together: give both or neither")
+        ends = (0.0, *self.milestones, float(self.epochs))
+        if self.milestones and any(after <= before for before, after in pairwise(ends)):
+            given = ", ".join(f"{milestone:g}" for milestone in self.milestones)
+            raise ValueError(f"milestones {given} must rise, above 0 and below epochs {self.epochs}")
+        return self
+
+
+class TrainSettings(Schedule):
     """How any method is trained. The defaults are those of MoCo v2 on one device (He et al. 2020, section 3).
 
     ``batch`` counts cells over all devices; with ``accumulate`` the optimiser steps once every so many batches.
-    ``warmup_epochs`` and every other length in epochs may be a fraction. ``precision`` ``auto`` takes bf16 where
-    the hardware multiplies it natively and fp32 elsewhere.
+    ``precision`` ``auto`` takes bf16 where the hardware multiplies it natively and fp32 elsewhere.
     """
 
     epochs: int = Field(default=200, ge=1)
@@ -33,10 +64,6 @@ class TrainSettings(Settings):
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; None leaves it."""
 
-    schedule: Literal["cosine", "constant"] = "cosine"
-    lr_end: float = Field(default=0.0, ge=0)
-    warmup_epochs: float = Field(default=0.0, ge=0)
-
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     recompute: bool = False
     """Activation checkpointing: the backward pass makes activations anew instead of keeping them (timm's networks)."""
@@ -53,9 +80,7 @@ class TrainSettings(Settings):
     """A run is judged collapsed no sooner than so many steps after the warm-up; 0 turns the judgement off."""
 
     @model_validator(mode="after")
-    def _lengths_fit(self) -> "TrainSettings":
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be shorter than epochs {self.epochs}")
+    def _devices_share_a_batch(self) -> Self:
         if self.batch % (self.devices * self.nodes):
             raise ValueError(f"batch {self.batch} cannot be shared evenly by {self.devices * self.nodes} devices")
         return self
