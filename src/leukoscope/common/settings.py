@@ -2,7 +2,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -91,14 +91,16 @@ def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys of the settings model found by walking ``location`` down from ``model``."""
+    named = False
     for part in location:
-        if isinstance(part, int):  # a place in a list: its items have one type
+        if isinstance(part, int) or named:  # a place in a list or a name in a mapping: its items have one type
+            named = False
             continue
         field = model.model_fields.get(part)
         inner = _settings_in(field.annotation if field else None)
-        if inner is None:
+        if field is None or inner is None:
             return []
-        model = inner
+        model, named = inner, get_origin(field.annotation) is dict
     return list(model.model_fields)
 
 

@@ -1,6 +1,8 @@
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -13,3 +15,20 @@ def seeded_weights(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextmanager
+def seeded_draws(place: Sequence[int], device: torch.device) -> Iterator[None]:
+    """Seed what networks draw from the global states on ``device`` (dropout, dropped paths); they are restored after.
+
+    ``place`` says where training stands, such as (seed, step): the same place draws the same.
+    """
+    drawn = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    before = random.getstate()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(drawn)
+            random.seed(drawn)
+            yield
+    finally:
+        random.setstate(before)

@@ -13,7 +13,7 @@ from leukoscope.common.runs import RunFolder, log, run_folder
 from leukoscope.encoders.features import Features
 from leukoscope.probes.choose import as_chosen, choose_encoders
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
-from leukoscope.probes.evaluated import Evaluated, evaluated_cells
+from leukoscope.probes.evaluated import Evaluated, Fold, evaluated_cells
 from leukoscope.probes.few import FewLabelRun, try_few_labels
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
@@ -23,8 +23,6 @@ from leukoscope.scores.few import few_label_scores, few_label_table
 from leukoscope.scores.results import covers, score_predictions
 
 HEADS = ("linear", "mlp", "knn")
-Fold = tuple[int, int]
-"""A repeat and a fold of the cross-validation."""
 
 
 def evaluate(

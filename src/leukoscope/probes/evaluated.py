@@ -11,6 +11,9 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
 from leukoscope.encoders.features import Features
 
+Fold = tuple[int, int]
+"""A repeat and a fold of the cross-validation."""
+
 
 @dataclass(frozen=True)
 class Evaluated:

@@ -1,13 +1,12 @@
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
+from leukoscope.encoders.seeding import seeded_draws
 from leukoscope.training.method import JointEmbedding, Method, Progress
 from leukoscope.training.source import Batch
 
@@ -76,20 +75,9 @@ def cached(fabric: Fabric, module: _FabricModule, batches: list[Batch], views: M
     return loss.detach(), numbers
 
 
-@contextmanager
-def seeded(progress: Progress, fabric: Fabric) -> Iterator[None]:
-    """Seed what is drawn from the global states (dropout, dropped paths, masks) by step and batch; restored after."""
-    device = fabric.device
-    place = [progress.seed, progress.step, progress.batch, fabric.global_rank]
-    drawn = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    before = random.getstate()
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(drawn)
-            random.seed(drawn)
-            yield
-    finally:
-        random.setstate(before)
+def seeded(progress: Progress, fabric: Fabric) -> AbstractContextManager[None]:
+    """Seed what is drawn from the global states by step and batch; see :func:`seeded_draws`."""
+    return seeded_draws([progress.seed, progress.step, progress.batch, fabric.global_rank], fabric.device)
 
 
 @contextmanager
