@@ -10,7 +10,7 @@ import yaml
 from leukoscope.cells.cellset import CellSet
 from leukoscope.report.evaluation import Evaluation
 from leukoscope.report.tables import NO_VALUE, Field, Group, Table, pairs_table
-from leukoscope.scores.significance import SUPERVISED
+from leukoscope.scores.significance import FINETUNED, SUPERVISED, frozen
 
 GLOSSARY = {
     "balanced accuracy": "Recall averaged over classes, each counting the same however many cells it has.",
@@ -62,8 +62,9 @@ def what_was_run(evaluation: Evaluation) -> Table:
     """Command, times, seeds, encoders and heads."""
     origin = evaluation.provenance
     n_folds, repeats = _n_folds(evaluation)
-    encoders = dict.fromkeys(encoder for encoder, _ in evaluation.pairs if encoder != SUPERVISED)
-    heads = dict.fromkeys(head for encoder, head in evaluation.pairs if encoder != SUPERVISED)
+    encoders = dict.fromkeys(encoder for encoder, head in evaluation.pairs if frozen(encoder, head))
+    heads = dict.fromkeys(head for encoder, head in evaluation.pairs if frozen(encoder, head))
+    tuned = [encoder for encoder, head in evaluation.pairs if head == FINETUNED]
     networks = [head for encoder, head in evaluation.pairs if encoder == SUPERVISED]
     grouped = f", keeping each {evaluation.group} whole" if evaluation.group else ", stratified by class"
     rows = [
@@ -71,6 +72,7 @@ def what_was_run(evaluation: Evaluation) -> Table:
         ("task", _plain(evaluation.results.get("task", ""))),
         ("frozen encoders", ", ".join(encoders)),
         ("heads", ", ".join(heads)),
+        ("fine-tuned encoders", ", ".join(tuned)),
         ("supervised baselines", ", ".join(networks)),
         ("folds", f"{n_folds} folds, {repeats} {'repeats' if repeats > 1 else 'repeat'}{grouped}"),
         ("seeds", ", ".join(str(seed) for seed in sorted(evaluation.predictions["seed"].unique()))),
@@ -81,7 +83,7 @@ def what_was_run(evaluation: Evaluation) -> Table:
 
 
 def encoders(evaluation: Evaluation) -> Table | None:
-    """Where each frozen encoder comes from; None where the evaluation does not tell."""
+    """Where each encoder comes from; None where the evaluation does not tell."""
     if not evaluation.origins:
         return None
     rows = []
@@ -100,7 +102,9 @@ def encoders(evaluation: Evaluation) -> Table | None:
         "evaluated cells seen in pre-training",
         "fingerprint",
     ]
-    return Table("encoders", "The frozen encoders.", columns, [Group("", rows)], text_columns=len(columns))
+    tuned = any(head == FINETUNED and encoder in evaluation.origins for encoder, head in evaluation.pairs)
+    caption = "The encoders, as they were before fine-tuning." if tuned else "The frozen encoders."
+    return Table("encoders", caption, columns, [Group("", rows)], text_columns=len(columns))
 
 
 def _read_from(origin: Mapping[str, Any]) -> str:

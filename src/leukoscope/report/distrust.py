@@ -6,7 +6,7 @@ import numpy as np
 
 from leukoscope.report.confusion import worst_confusions
 from leukoscope.report.evaluation import LEADING_METRIC, Evaluation, Pair
-from leukoscope.scores.significance import SUPERVISED
+from leukoscope.scores.significance import frozen
 
 _FEW_CELLS = 50
 _FEW_GROUPS = 20
@@ -57,8 +57,9 @@ def _leaks(audit: Mapping[str, Any] | None) -> Iterator[Doubt]:
 
 
 def _overlap(evaluation: Evaluation) -> Iterator[Doubt]:
-    frozen = dict.fromkeys(encoder for encoder, _ in evaluation.pairs if encoder != SUPERVISED)
-    seen = {name: evaluation.origins.get(name, {}).get("seen_in_pretraining", "unknown") for name in frozen}
+    # A fine-tuned encoder may stand beside the frozen one that it began as, which then says this for both.
+    names = dict.fromkeys(name for name, head in evaluation.pairs if frozen(name, head) or name in evaluation.origins)
+    seen = {name: evaluation.origins.get(name, {}).get("seen_in_pretraining", "unknown") for name in names}
     unknown = [name for name, what in seen.items() if what == "unknown"]
     if unknown:
         yield Doubt(
@@ -144,7 +145,7 @@ def _baselines(evaluation: Evaluation, leader: Pair) -> Iterator[Doubt]:
         f"Always answering {largest} gives accuracy {share:.3f}{reached}. Balanced accuracy of any guess without "
         f"looking is {1 / len(counts):.3f}.",
     )
-    if not any(encoder == SUPERVISED for encoder, _ in evaluation.pairs):
+    if all(frozen(*pair) for pair in evaluation.pairs):
         yield Doubt(
             "No supervised baseline stands beside the frozen encoders.",
             "Whether a network trained from scratch on the same labels would do as well is open.",

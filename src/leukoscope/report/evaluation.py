@@ -12,7 +12,7 @@ from leukoscope.common.files import read_json
 from leukoscope.common.settings import read_yaml
 from leukoscope.scores import predictions
 from leukoscope.scores.class_groups import grouped
-from leukoscope.scores.significance import SUPERVISED
+from leukoscope.scores.significance import frozen
 
 LEADING_METRIC = "balanced_accuracy"
 
@@ -70,7 +70,7 @@ class Evaluation:
     def pairs(self) -> list[Pair]:
         """Every (encoder, head) that was scored, frozen encoders first."""
         every = [(encoder, head) for encoder, heads in self.results["scores"].items() for head in heads]
-        return sorted(every, key=lambda pair: pair[0] == SUPERVISED)
+        return sorted(every, key=lambda pair: not frozen(*pair))
 
     @property
     def group(self) -> str | None:
@@ -79,7 +79,7 @@ class Evaluation:
 
     @property
     def origins(self) -> dict[str, dict[str, Any]]:
-        """What is known of each frozen encoder: method, backbone, fingerprints, ``seen_in_pretraining``."""
+        """What is known of each encoder as it came: method, backbone, fingerprints, ``seen_in_pretraining``."""
         return dict(self.results.get("encoders", {}))
 
     def taught(self, encoder: str) -> bool:
@@ -116,17 +116,19 @@ class Evaluation:
         )
 
     def leaders(self) -> Iterator[Pair]:
-        """The best head of each frozen encoder and every supervised network, best first within each kind."""
-        for encoder in dict.fromkeys(encoder for encoder, _ in self.ranked()):
-            heads = [pair for pair in self.ranked() if pair[0] == encoder]
-            yield from heads if encoder == SUPERVISED else heads[:1]
+        """The best head of each frozen encoder and every network trained whole, best first within each kind."""
+        seen = set()
+        for pair in self.ranked():
+            if not frozen(*pair) or pair[0] not in seen:
+                yield pair
+            seen.add(pair[0])
 
     def ranked(self) -> list[Pair]:
-        """Every pair by :data:`LEADING_METRIC`, best first; frozen encoders before supervised networks."""
+        """Every pair by :data:`LEADING_METRIC`, best first; frozen encoders before networks trained whole."""
 
         def key(pair: Pair) -> tuple[bool, float]:
             score = self.score(pair, LEADING_METRIC) or self.score(pair, "accuracy") or {"mean": 0.0}
-            return pair[0] == SUPERVISED, -float(score["mean"])
+            return not frozen(*pair), -float(score["mean"])
 
         return sorted(self.pairs, key=key)
 

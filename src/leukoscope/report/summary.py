@@ -1,21 +1,26 @@
 from leukoscope.report.distrust import listed
 from leukoscope.report.evaluation import LEADING_METRIC, Evaluation, Pair
-from leukoscope.scores.significance import SUPERVISED
+from leukoscope.scores.significance import SUPERVISED, frozen
 
 
 def summary(evaluation: Evaluation) -> list[str]:
     """The result in a few sentences: the best head of each frozen encoder, and what stands beside them."""
-    frozen = [pair for pair in evaluation.leaders() if pair[0] != SUPERVISED]
-    trained = [pair for pair in evaluation.leaders() if pair[0] == SUPERVISED]
+    pairs = list(evaluation.leaders())
+    fixed = [pair for pair in pairs if frozen(*pair)]
+    trained = [pair for pair in pairs if pair[0] == SUPERVISED]
+    tuned = [pair for pair in pairs if pair not in fixed and pair not in trained]
     sentences = []
-    if frozen:
-        best, *others = frozen
+    if fixed:
+        best, *others = fixed
         name = LEADING_METRIC.replace("_", " ")
         score = _score(evaluation, best)
         sentences.append(f"The best frozen encoder is {best[0]} with head {best[1]}: {name} {score}.")
         if others:
             beside = [f"{' with '.join(pair)} {_score(evaluation, pair)}" for pair in others]
             sentences.append(f"Beside it: {listed(beside)}.")
+    if tuned:
+        scores = listed([f"{pair[0]} {_score(evaluation, pair)}" for pair in tuned])
+        sentences.append(f"Fine-tuned with the labels of the training cells: {scores}.")
     if trained:
         scores = listed([f"{head} {_score(evaluation, (name, head))}" for name, head in trained])
         sentences.append(f"Trained from scratch on the same folds: {scores}.")

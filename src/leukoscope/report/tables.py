@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from leukoscope.report.evaluation import Evaluation, Pair
-from leukoscope.scores.significance import SUPERVISED
+from leukoscope.scores.significance import SUPERVISED, frozen
 
 NO_VALUE = "–"
 
@@ -104,7 +104,7 @@ def per_class_table(evaluation: Evaluation, pairs: Sequence[Pair]) -> Table | No
         "Scores of each class against all others: mean over folds, and below it the 95 % bootstrap interval.",
         ["class", *_PER_CLASS.values(), "answers"],
         groups,
-        note="The best head of each frozen encoder and every supervised network; tables/per_class.csv holds all.",
+        note="The best head of each frozen encoder and every network trained whole; tables/per_class.csv holds all.",
     )
 
 
@@ -173,11 +173,13 @@ def _resampled(evaluation: Evaluation) -> str:
 
 
 def _kinds(evaluation: Evaluation) -> list[tuple[str, list[Pair]]]:
+    fixed = [pair for pair in evaluation.pairs if frozen(*pair)]
+    taught = [pair for pair in fixed if evaluation.taught(pair[0])]
     trained = [pair for pair in evaluation.pairs if pair[0] == SUPERVISED]
-    taught = [pair for pair in evaluation.pairs if pair not in trained and evaluation.taught(pair[0])]
-    frozen = [pair for pair in evaluation.pairs if pair not in trained and pair not in taught]
-    kinds = [("Frozen encoders, heads fitted on their features", frozen)]
+    tuned = [pair for pair in evaluation.pairs if pair not in fixed and pair not in trained]
+    kinds = [("Frozen encoders, heads fitted on their features", [pair for pair in fixed if pair not in taught])]
     kinds.append(("Encoders pre-trained with labels, heads fitted on their features", taught))
+    kinds.append(("Encoders fine-tuned with the labels of the training cells", tuned))
     kinds.append(("Supervised baselines, trained from scratch in the same folds", trained))
     return [(title, pairs) for title, pairs in kinds if pairs]
 

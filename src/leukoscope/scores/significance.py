@@ -11,10 +11,17 @@ from leukoscope.scores.summary import Scores
 PAPER_METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro")
 # Networks trained from scratch stand under this encoder name; their head is the network's name.
 SUPERVISED = "supervised"
+# Encoders that were trained on with their head stand under a name of their own and this head's.
+FINETUNED = "finetuned"
+
+
+def frozen(encoder: str, head: str) -> bool:
+    """Whether a head was fitted on the features of an encoder that the fold's labels did not change."""
+    return encoder != SUPERVISED and head != FINETUNED
 
 
 def compare(scores: Scores, folds: pd.DataFrame, metrics: Sequence[str] = PAPER_METRICS) -> list[dict[str, Any]]:
-    """Test the differences between heads of one encoder, encoders under one head, and either against supervised ones.
+    """Test the differences between heads of one encoder, encoders under one head, both against networks trained whole.
 
     Two tests stand beside each other: the paired t-test over folds that papers give, and the same with the
     Nadeau-Bengio correction. The first takes folds for independent although they share training cells, and so finds
@@ -69,7 +76,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def _pairs(scores: Scores) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
     every = [(encoder, head) for encoder, heads in scores.items() for head in heads]
     for a, b in combinations(every, 2):
-        if a[0] == b[0] or a[1] == b[1] or SUPERVISED in (a[0], b[0]):
+        if a[0] == b[0] or a[1] == b[1] or not (frozen(*a) and frozen(*b)):
             yield a, b
 
 
