@@ -34,7 +34,7 @@ class ClassifierInfo(Settings):
     ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
-    training cells.
+    training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does.
     """
 
     format_version: int = FORMAT_VERSION

@@ -82,7 +82,7 @@ def fit(
         temperature=temperature,
         prevalence=tuple((np.bincount(truth, minlength=len(classes)) / len(truth)).tolist()),
         confusion=tuple(map(tuple, matrix(truth, probabilities.argmax(1), len(classes)).tolist())),
-        cross_validated=_scores(truth, probabilities, temperature),
+        cross_validated=unseen_scores(truth, probabilities, temperature),
         folds=n_folds,
         group=group,
         seed=seed,
@@ -133,7 +133,14 @@ def _fit_all(
     return head_of(head, settings.heads.get(head, {})).fit(data, [Job(training, seed)])[0]
 
 
-def _scores(truth: np.ndarray, probabilities: np.ndarray, temperature: float) -> dict[str, float]:
+def unseen_scores(truth: np.ndarray, probabilities: np.ndarray, temperature: float) -> dict[str, float]:
+    """Scores of cells that a classifier has not learned from, before and after calibration, for its bundle.
+
+    Args:
+        truth: class indices ``(n,)``.
+        probabilities: as the head gave them ``(n, K)``.
+        temperature: that they are calibrated by.
+    """
     ones: np.ndarray = np.ones((len(truth), 1))
     before = measure(truth, probabilities, ones).overall
     after = measure(truth, apply_temperature(probabilities, temperature), ones).overall

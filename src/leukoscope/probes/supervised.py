@@ -10,6 +10,7 @@ from leukoscope.common.progress import progress
 from leukoscope.common.runs import log
 from leukoscope.probes.evaluated import Fold
 from leukoscope.probes.from_scratch import SupervisedSettings, start_at_random
+from leukoscope.probes.parts import at_most
 from leukoscope.probes.stages import StageSettings
 from leukoscope.probes.start import Start
 from leukoscope.probes.trainer import Plan, Trainer
@@ -95,6 +96,7 @@ def cross_validate_stages(
         for _, part in parts:
             fold = (int(part["repeat"].iloc[0]), int(part["fold"].iloc[0]))
             train, test = (part.loc[part["role"] == role, "row"].to_numpy() for role in ("train", "test"))
+            train = at_most(train, truth[train].numpy(), settings.max_per_class, settings.seed)
             trainer = Trainer(start(len(classes), fold), cellset, truth, settings)
             plan = _plan(trainer, train, group)
             network, _ = trainer.fit(train, plan)
