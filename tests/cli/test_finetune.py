@@ -28,6 +28,8 @@ def test_an_encoder_is_fine_tuned_tested_and_taken_by_classify(
     page = Path(told["report"]).read_text(encoding="utf-8")
     assert "Encoders fine-tuned with the labels of the training cells" in page
     assert "The best frozen encoder" not in page
+    assert "how far they move towards the test cells" in page
+    assert "20 resamples of 3 slide groups" in page
     capsys.readouterr()
     assert leukoscope("classify", bars.path, run / "encoder", run / "classifier", tmp_path / "sample") == 0
     assert "200 cells" in capsys.readouterr().out

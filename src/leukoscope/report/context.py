@@ -67,6 +67,9 @@ def what_was_run(evaluation: Evaluation) -> Table:
     tuned = [encoder for encoder, head in evaluation.pairs if head == FINETUNED]
     networks = [head for encoder, head in evaluation.pairs if encoder == SUPERVISED]
     grouped = f", keeping each {evaluation.group} whole" if evaluation.group else ", stratified by class"
+    held_out = f"{n_folds} folds, {repeats} {'repeats' if repeats > 1 else 'repeat'}"
+    if n_folds == 1:
+        held_out = "one part of the cells held out"
     rows = [
         ("command", str(origin.get("command", ""))),
         ("task", _plain(evaluation.results.get("task", ""))),
@@ -74,7 +77,7 @@ def what_was_run(evaluation: Evaluation) -> Table:
         ("heads", ", ".join(heads)),
         ("fine-tuned encoders", ", ".join(tuned)),
         ("supervised baselines", ", ".join(networks)),
-        ("folds", f"{n_folds} folds, {repeats} {'repeats' if repeats > 1 else 'repeat'}{grouped}"),
+        ("folds", f"{held_out}{grouped}"),
         ("seeds", ", ".join(str(seed) for seed in sorted(evaluation.predictions["seed"].unique()))),
         ("started", _time(origin.get("start"))),
         ("took", _duration(origin.get("start"), origin.get("end"))),

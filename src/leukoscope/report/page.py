@@ -10,6 +10,7 @@ from leukoscope.report.comparisons import significance_table
 from leukoscope.report.distrust import doubts
 from leukoscope.report.evaluation import Evaluation, Pair
 from leukoscope.report.few import few_labels_table
+from leukoscope.report.parts import parts_table
 from leukoscope.report.summary import summary
 from leukoscope.report.template import render
 
@@ -96,6 +97,7 @@ def _words(
         "encoders": context.encoders(evaluation),
         "cells": context.cells(evaluation, cellset, audit),
         "metrics": tables.metric_table(evaluation),
+        "parts": parts_table(evaluation),
         "every_metric": tables.every_metric_table(evaluation),
         "per_class": tables.per_class_table(evaluation, list(evaluation.leaders())),
         "class_groups": tables.class_groups(evaluation),

@@ -59,7 +59,8 @@ def score_predictions(
     tests = compare(summary.scores, folds)
     matrices = confusion(table)
     n_cells = int(table["cell_id"].nunique())
-    units = n_cells if patients is None else len(set(patients.values()))
+    # Cells that no fold tests, as those of a single split, are not resampled.
+    units = n_cells if patients is None else len({patients[cell] for cell in table["cell_id"].unique()})
     content = {
         "task": task,
         "classes": classes_of(table),
