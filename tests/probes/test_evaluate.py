@@ -13,6 +13,7 @@ from leukoscope.cells.writer import CellSetWriter
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.features import Features
 from leukoscope.probes.evaluate import evaluate
+from leukoscope.probes.finetune_folds import FinetunePlan
 from leukoscope.probes.supervised import SupervisedSettings
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.predictions import predictions
@@ -168,6 +169,20 @@ def test_networks_from_scratch_are_held_to_the_same_folds(tmp_path: Path) -> Non
     assert results["scores"]["supervised"]["mlp"]["accuracy"]["mean"] > 0.9
     with pytest.raises(InputError, match="supervised mlp: needs the images; give --cells SET"):
         evaluate({"e": found}, tmp_path / "x", **QUICK, supervised=networks)
+
+
+def test_fine_tuned_encoders_stand_beside_frozen_ones_in_the_same_folds(tmp_path: Path) -> None:
+    found = features()
+    cellset = images_of(found, tmp_path / "cells.set")
+    stages = {"all": {"epochs": 6, "lr": 0.01}}
+    given = {"encoder": "random:test_resnet", "size": 8, "preset": None, "stages": stages, "batch": 8, "device": "cpu"}
+    plans = {"tuned": FinetunePlan.of(given, "x")}
+    results = evaluate({"e": found}, tmp_path / "run", **QUICK, cellset=cellset, finetune=plans)
+    assert results["scores"]["tuned"]["finetuned"]["accuracy"]["mean"] > 0.8
+    assert ("e/linear", "tuned/finetuned") in {(row["a"], row["b"]) for row in results["significance"]}
+    assert results["encoders"]["tuned"]["seen_in_pretraining"] == "none"
+    with pytest.raises(InputError, match="finetune tuned: needs the images; give --cells SET"):
+        evaluate({"e": found}, tmp_path / "x", **QUICK, finetune=plans)
 
 
 def test_cells_seen_in_pre_training_are_told(tmp_path: Path) -> None:

@@ -10,6 +10,11 @@ from leukoscope.common.files import read_json
 from leukoscope.encoders.features import Features
 from leukoscope.study.run import study
 
+TWO_STEP = {
+    "encoder": "random",
+    "batch": 16,
+    "stages": {"head": {"epochs": 1}, "all": {"epochs": 1, "lr": 0.001}},
+}
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "title": "A tiny study",
@@ -43,6 +48,7 @@ RECIPE: dict[str, Any] = {
             "folds": 3,
             "supervised": {"mlp": {"size": 32, "epochs": 1, "batch": 16}},
             "few_labels": {"counts": [4, 20], "draws": 1, "heads": ["knn-1"]},
+            "finetune": {"two-step": TWO_STEP},
         }
     },
     "shifts": {"elsewhere": {"cells": "patient", "task": "kinds", "merge": {"leukocyte": ["LYM", "NEU"]}}},
@@ -67,15 +73,18 @@ def test_every_encoder_trial_and_baseline_is_scored_on_the_same_cells(done: tupl
     _, out, results = done
     scores = results["tasks"]["kinds"]["scores"]
     trials = {"moco:train.lr=0.01", "moco:train.lr=0.05"}
-    assert set(scores) == {*trials, "moco (chosen)", "random", "supervised"}
+    assert set(scores) == {*trials, "moco (chosen)", "random", "supervised", "two-step"}
     assert results["tasks"]["kinds"]["classes"] == ["K562", "leukocyte"]
     table = pd.read_parquet(out / "tasks/kinds/predictions.parquet")
     cells = {name: frozenset(rows["cell_id"]) for name, rows in table.groupby(["encoder", "head"])}
     assert len(set(cells.values())) == 1
     assert results["tasks"]["kinds"]["groups"]["of"] == {"white": ["leukocyte"], "line": ["K562"]}
     assert set(results["tasks"]["kinds"]["groups"]["scores"]) == set(scores)
-    assert (out / "tasks/kinds/report.html").stat().st_size > 10_000
     assert set(results["tasks"]["kinds"]["few_labels"]["scores"]["4"]) == {*trials, "random"}
+    assert set(table.loc[table["encoder"] == "two-step", "head"]) == {"finetuned"}
+    page = (out / "tasks/kinds/report.html").read_text(encoding="utf-8")
+    block = page.index("Encoders fine-tuned with the labels of the training cells")
+    assert page.index("Frozen encoders, heads fitted") < block < page.index(">two-step<", block)
 
 
 def test_the_sweep_says_what_won_and_by_which_score(done: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -109,6 +118,7 @@ def test_a_second_call_repeats_nothing_that_is_whole(done: tuple[Path, Path, dic
     stages = (
         "sets/cells.set/cellset.json",
         "encoders/random/encoder/encoder.json",
+        "finetuned/kinds/two-step.parquet",
         "tasks/kinds/predictions.parquet",
         "samples/patient/differential.json",
     )
@@ -154,6 +164,7 @@ def test_what_would_stop_a_study_late_is_told_before_training(tmp_path: Path) ->
         "heads": (["linear", "liner"], "no such head"),
         "probes": ({"heads": {"linear": {"c": [1]}}}, "unknown key 'c'"),
         "supervised": ({"resnet19": {}}, "no network 'resnet19'"),
+        "finetune": ({"tuned": {"encoder": "mooc"}}, "finetune.tuned: no encoder 'mooc'; choose from moco, random, or"),
         "folds": (500, "too few for 500 folds"),
         "groups": ({"a": ["LYM"], "b": ["NEU"]}, "class groups: 'K562' is in none of them"),
     }
@@ -167,7 +178,7 @@ def test_what_would_stop_a_study_late_is_told_before_training(tmp_path: Path) ->
 def test_a_sample_takes_the_trial_that_rankme_chose(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     moco = {**RECIPE["encoders"]["moco"], "choose": "rankme"}
     sample = {"cells": "patient", "task": "kinds", "encoder": "moco"}
-    task = {**RECIPE["tasks"]["kinds"], "heads": ["linear"], "supervised": {}}
+    task = {**RECIPE["tasks"]["kinds"], "heads": ["linear"], "supervised": {}, "finetune": {}}
     recipe = {**RECIPE, "encoders": {"moco": moco}, "tasks": {"kinds": task}, "samples": {"patient": sample}}
     results = study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
     chosen = results["sweeps"]["moco"]["chosen"]
@@ -180,7 +191,7 @@ def test_a_sample_takes_the_trial_that_rankme_chose(done: tuple[Path, Path, dict
 def test_evaluating_pretraining_cells_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     recipe = {
         **RECIPE,
-        "encoders": {"moco": {**RECIPE["encoders"]["moco"], "cells": ["cells.evaluate"]}},
+        "encoders": {**RECIPE["encoders"], "moco": {**RECIPE["encoders"]["moco"], "cells": ["cells.evaluate"]}},
         "samples": {},
     }
     with pytest.raises(CheckFailed, match="--allow-leaks"):

@@ -21,6 +21,7 @@ TAUGHT = {
     "policy": {"views": [{"count": 1}]},
     "train": {"epochs": 1, "batch": 16, "optimiser": "adamw", "lr": 0.003, "monitor_cells": 0},
 }
+TUNED = {"on": {"encoder": "inside", "preset": None, "batch": 16, "stages": {"all": {"epochs": 1, "lr": 0.001}}}}
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "title": "A tiny study",
@@ -33,7 +34,15 @@ RECIPE: dict[str, Any] = {
         "inside": {"cells": ["cells"], "pretrain": TAUGHT},
         "before": {"cells": ["others"], "pretrain": TAUGHT},
     },
-    "tasks": {"kinds": {"cells": "cells", "merge": {"leukocyte": ["LYM", "NEU"]}, "heads": ["linear"], "folds": 3}},
+    "tasks": {
+        "kinds": {
+            "cells": "cells",
+            "merge": {"leukocyte": ["LYM", "NEU"]},
+            "heads": ["linear"],
+            "folds": 3,
+            "finetune": TUNED,
+        }
+    },
 }
 
 
@@ -68,9 +77,12 @@ def test_every_cell_is_judged_by_the_encoder_that_did_not_see_it(done: tuple[Pat
     _, out, _ = done
     folds = pd.read_parquet(out / "tasks" / "kinds" / "folds.parquet")
     tested = folds[folds["role"] == "test"].set_index("cell_id")["fold"]
-    found = pd.read_parquet(out / "tasks" / "kinds" / "predictions.parquet").query("encoder == 'inside'")
-    assert len(found) == 150
-    assert (found.set_index("cell_id")["fold"] == tested.loc[found["cell_id"]].to_numpy()).all()
+    every = pd.read_parquet(out / "tasks" / "kinds" / "predictions.parquet")
+    # The frozen encoder under its head, and the same trained on with its head, fold by fold.
+    for name, head in (("inside", "linear"), ("on", "finetuned")):
+        found = every[(every["encoder"] == name) & (every["head"] == head)]
+        assert len(found) == 150
+        assert (found.set_index("cell_id")["fold"] == tested.loc[found["cell_id"]].to_numpy()).all()
 
 
 def test_tables_keep_what_was_told_labels_apart(done: tuple[Path, Path, dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FEATURES = "Features (.h5ad) of the same cells by one or more encoders; NAME=FILE names the encoder."
 _RESCORE = "Score the predictions of an evaluation anew; its report then shows what --cells and --audit bring."
 _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_small; may be repeated."
+_FINETUNE = "Also fine-tune an encoder in the same folds, two-step; --set finetune.NAME.preset=full; may be repeated."
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
 _HEAD = "linear, mlp, knn, or as papers have them: linear-sgd, linear-dinobloom-text, knn-20, ...; may be repeated."
@@ -37,6 +38,7 @@ def evaluate(
     folds: Annotated[Path | None, typer.Option("--folds", metavar="FILE", help="Folds made before.")] = None,
     supervised: Annotated[list[str] | None, typer.Option("--supervised", metavar="MODEL", help=_SUPERVISED)] = None,
     few: Annotated[str | None, typer.Option("--few-labels", metavar="N,N,...", help=_FEW)] = None,
+    finetune: Annotated[list[str] | None, typer.Option("--finetune", metavar="NAME=ENCODER", help=_FINETUNE)] = None,
     cells: Annotated[Path | None, typer.Option("--cells", metavar="SET", help="The images of the cells.")] = None,
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
     runs: Annotated[list[Path] | None, typer.Option("--run", metavar="RUN", help=_RUN)] = None,
@@ -61,6 +63,7 @@ def evaluate(
     from leukoscope.common.files import read_json
     from leukoscope.probes.evaluate import HEADS
     from leukoscope.probes.evaluate import evaluate as run
+    from leukoscope.probes.finetune_folds import FinetunePlan
     from leukoscope.probes.inputs import EvaluateSettings, read_features
     from leukoscope.report.page import write_report
     from leukoscope.scores.class_groups import parse_groups
@@ -77,7 +80,11 @@ def evaluate(
     if out is None or not features:
         raise InputError("evaluate: give FEATURES... and OUT, or --rescore RUN")
     found = read_features(features)
-    settings = EvaluateSettings.of_flags(overrides or [], supervised or [], device=device, few=few)
+    settings = EvaluateSettings.of_flags(overrides or [], supervised or [], finetune or [], device=device, few=few)
+    plans = {
+        name: FinetunePlan.of(values, f"--set finetune.{name}", seed=seed, device=device)
+        for name, values in settings.finetune.items()
+    }
     encoders, history = _behind(found, runs or [])
     results = run(
         found,
@@ -99,6 +106,7 @@ def evaluate(
         cellset=cellset,
         supervised=settings.supervised,
         few=settings.few,
+        finetune=plans,
         overwrite=overwrite,
     )
     _say_scores(results)

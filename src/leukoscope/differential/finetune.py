@@ -2,7 +2,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from leukoscope.cells import folds as folds_file
@@ -13,11 +12,10 @@ from leukoscope.common.files import refuse_folder
 from leukoscope.common.runs import RunFolder, log, run_folder, run_mark
 from leukoscope.differential.finetuned import classifier_of
 from leukoscope.encoders.bundle import Encoder
-from leukoscope.encoders.embed import check_fits, origin
-from leukoscope.encoders.features import Features
+from leukoscope.encoders.embed import check_fits
 from leukoscope.probes.evaluated import with_group
 from leukoscope.probes.finetuning import FineTuned, fine_tune
-from leukoscope.probes.origin import describe_encoders
+from leukoscope.probes.origin import describe_encoders, told_of
 from leukoscope.probes.parts import Parts, parts_of
 from leukoscope.probes.presets import DEFAULT, stage_settings
 from leukoscope.probes.stages import StageSettings
@@ -106,7 +104,7 @@ def finetune(
             run.path / "classifier"
         )
         test = cellset.select(parts.rows["test"])
-        known = describe_encoders({name: _as_features(test, encoder)}, [*_selections(cellset), *pretrain])
+        known = describe_encoders({name: told_of(test, encoder)}, [*_selections(cellset), *pretrain])
         results = {**_results(run, tuned, folds, n_bootstrap=n_bootstrap), "group": group, **known}
         run.finish(results)
     log.info("fine-tuned %s: %s", out, tuned.plan)
@@ -128,11 +126,6 @@ def _selections(cellset: CellSet) -> list[CellSet]:
     if "split" not in cellset.cells.columns:
         return [cellset]
     return [cellset, *(cellset.where(f"split={value}") for value in cellset.cells["split"].dropna().unique())]
-
-
-def _as_features(cellset: CellSet, encoder: Encoder) -> Features:
-    """What features of these cells would tell of where they come from, without the features."""
-    return Features(np.empty((len(cellset), 0), np.float32), cellset.cells, origin(cellset, encoder))
 
 
 def _results(run: RunFolder, tuned: FineTuned, folds: pd.DataFrame, *, n_bootstrap: int) -> dict[str, Any]:

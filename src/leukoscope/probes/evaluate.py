@@ -15,8 +15,10 @@ from leukoscope.probes.choose import as_chosen, choose_encoders
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.evaluated import Evaluated, Fold, evaluated_cells
 from leukoscope.probes.few import FewLabelRun, try_few_labels
-from leukoscope.probes.origin import describe_encoders
-from leukoscope.probes.supervised import SupervisedSettings, cross_validate_images
+from leukoscope.probes.finetune_folds import FinetunePlan
+from leukoscope.probes.from_scratch import SupervisedSettings
+from leukoscope.probes.origin import describe_encoders, told_of
+from leukoscope.probes.trained_whole import open_starts, trained_whole
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.class_groups import Groups, resolve_groups
 from leukoscope.scores.few import few_label_scores, few_label_table
@@ -47,6 +49,7 @@ def evaluate(
     settings: ProbeSettings | None = None,
     cellset: CellSet | None = None,
     supervised: Mapping[str, SupervisedSettings] | None = None,
+    finetune: Mapping[str, FinetunePlan] | None = None,
     choose: Mapping[str, Sequence[str]] | None = None,
     few: FewLabels | None = None,
     overwrite: bool = False,
@@ -79,8 +82,9 @@ def evaluate(
         n_bootstrap: resamples of the intervals.
         seed: of folds and resamples.
         settings: of the heads, and the device.
-        cellset: the images of the cells, for ``supervised``.
+        cellset: the images of the cells, for ``supervised`` and ``finetune``.
         supervised: networks to train from scratch in the same folds, by name, as baselines.
+        finetune: by a name of their own, encoders to train on in the same folds.
         choose: by a new name the encoders (of ``features``) of which each training fold chooses one, by the linear
             probe in its inner folds; ``chosen.csv`` says which.
         few: also fit heads on few labelled cells of each training fold: ``few_labels/COUNT/``,
@@ -100,8 +104,11 @@ def evaluate(
     )
     settings = settings or ProbeSettings()
     groups = resolve_groups(groups, cells.classes) if groups else None
-    if supervised and cellset is None:
-        raise InputError(f"supervised {', '.join(supervised)}: needs the images; give --cells SET")
+    supervised, finetune = supervised or {}, finetune or {}
+    if (supervised or finetune) and cellset is None:
+        kind = "supervised" if supervised else "finetune"
+        raise InputError(f"{kind} {', '.join(supervised or finetune)}: needs the images; give --cells SET")
+    starts = open_starts(finetune, cellset) if cellset is not None else {}
     if extra_predictions is not None:
         covers(extra_predictions, cells.folds, where="extra_predictions")
     recipe = {
@@ -117,7 +124,11 @@ def evaluate(
         "n_bootstrap": n_bootstrap,
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
-        "supervised": {name: each.model_dump(mode="json") for name, each in (supervised or {}).items()},
+        "supervised": {name: each.model_dump(mode="json") for name, each in supervised.items()},
+        "finetune": {
+            name: {"encoder": plan.encoder, "size": plan.size, **plan.settings.model_dump(mode="json")}
+            for name, plan in finetune.items()
+        },
         "few_labels": few.model_dump(mode="json") if few else None,
     }
     with run_folder(out, verb="evaluate", settings=recipe, seed=seed, overwrite=overwrite) as run:
@@ -126,8 +137,8 @@ def evaluate(
         # First of all: counts that do not fit the folds should not be found out after hours.
         thinned = try_few_labels(own, cells.labels, cells.folds, few, settings=settings, seed=seed) if few else {}
         tables = _heads(run, cells, taught, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
-        if supervised and cellset is not None:
-            tables += _from_scratch(cells, cellset, supervised, seed=seeds[0], device=settings.device)
+        if cellset is not None:
+            tables += trained_whole(cells, cellset, supervised, finetune, starts, seed=seeds[0], device=settings.device)
         if extra_predictions is not None:
             tables.append(extra_predictions)
         table = pd.concat(tables, ignore_index=True)
@@ -135,7 +146,8 @@ def evaluate(
         predictions_file.write(run.path / "predictions.parquet", table)
         folds_file.write(run.path / "folds.parquet", cells.folds)
         results.write_tables(run.path / "tables")
-        origin = describe_encoders(own, pretrain, taught=taught)
+        began = {name: told_of(cells.of(cellset), start) for name, start in starts.items() if cellset is not None}
+        origin = describe_encoders({**began, **own}, pretrain, taught=taught)
         content = {**results.content, "group": cells.group, "seeds": list(seeds), **origin}
         if few is not None:
             content["few_labels"] = _write_few_labels(run, thinned, per_class=few.per_class)
@@ -197,20 +209,3 @@ def of_fold(name: str, fold: Fold) -> str:
 
 def _one(folds: pd.DataFrame, fold: Fold) -> pd.DataFrame:
     return folds[(folds["repeat"] == fold[0]) & (folds["fold"] == fold[1])]
-
-
-def _from_scratch(
-    cells: Evaluated,
-    cellset: CellSet,
-    supervised: Mapping[str, SupervisedSettings],
-    *,
-    seed: int,
-    device: str,
-) -> list[pd.DataFrame]:
-    first = next(iter(cells.features.values()))
-    names = pd.Series(cells.labels, index=first.ids).reindex(cellset.ids)
-    labels = names.where(names.notna(), None).to_numpy(dtype=object)
-    return [
-        cross_validate_images(cellset, labels, cells.folds, model=model, settings=each, seed=seed, device=device)
-        for model, each in supervised.items()
-    ]

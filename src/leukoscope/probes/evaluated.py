@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.folds import make_folds
 from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import Labels
@@ -23,6 +24,10 @@ class Evaluated:
     labels: np.ndarray
     folds: pd.DataFrame
     group: str | None
+
+    def of(self, cellset: CellSet) -> CellSet:
+        """Those of ``cellset`` that are evaluated."""
+        return cellset.select(np.isin(cellset.ids, next(iter(self.features.values())).ids))
 
     @property
     def classes(self) -> list[str]:

@@ -13,25 +13,43 @@ from leukoscope.probes.supervised import SupervisedSettings
 
 
 class EvaluateSettings(Settings):
-    """What ``--set`` reaches in an evaluation: ``probes``, ``few`` and, by the name of a network, ``supervised``."""
+    """What ``--set`` reaches in an evaluation: ``probes``, ``few`` and, by name, ``supervised`` and ``finetune``."""
 
     probes: ProbeSettings = ProbeSettings()
     supervised: dict[str, SupervisedSettings] = Field(default_factory=dict)
+    finetune: dict[str, dict[str, Any]] = Field(default_factory=dict)
     few: FewLabels | None = None
 
     @classmethod
     def of_flags(
-        cls, overrides: Iterable[str], supervised: Sequence[str], *, device: str, few: str | None = None
+        cls,
+        overrides: Iterable[str],
+        supervised: Sequence[str] = (),
+        finetune: Sequence[str] = (),
+        *,
+        device: str,
+        few: str | None = None,
     ) -> "EvaluateSettings":
-        """From ``--set``, ``--supervised``, ``--device`` and ``--few-labels``.
+        """From ``--set``, ``--supervised``, ``--finetune``, ``--device`` and ``--few-labels``.
 
         Raises:
             InputError: for a key or value that is wrong.
         """
-        given: dict[str, Any] = {"probes": {"device": device}, "supervised": {model: {} for model in supervised}}
+        given: dict[str, Any] = {
+            "probes": {"device": device},
+            "supervised": {model: {} for model in supervised},
+            "finetune": {name: {"encoder": encoder} for name, encoder in map(_named, finetune)},
+        }
         if few is not None:
             given["few"] = {"counts": few.split(",")}
         return cls.parse(with_overrides(given, overrides), where="--set")
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, encoder = text.partition("=")
+    if not separator or not name or not encoder:
+        raise InputError(f"--finetune {text}: expected NAME=ENCODER")
+    return name, encoder
 
 
 def read_features(given: Sequence[str]) -> dict[str, Features]:

@@ -1,10 +1,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from leukoscope.cells.cellset import CellSet, contents_of
 from leukoscope.common.runs import log
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.embed import origin
 from leukoscope.encoders.features import Features
 
 _TOLD = (
@@ -48,10 +51,10 @@ def describe_encoders(
     encoders, notes = {}, []
     for name, each in features.items():
         told = {key: _plain(each.uns[key]) for key in _TOLD if key in each.uns}
-        origin = tuple(each.uns.get(key) for key in ("method", "pretrained_on", "pixels_fingerprint"))
-        if origin not in seen_by:
-            seen_by[origin] = _seen(each, pretrain)
-        seen = seen_by[origin]
+        began = tuple(each.uns.get(key) for key in ("method", "pretrained_on", "pixels_fingerprint"))
+        if began not in seen_by:
+            seen_by[began] = _seen(each, pretrain)
+        seen = seen_by[began]
         with_labels = "learned_classes" in each.uns
         encoders[name] = {**told, "seen_in_pretraining": seen, "with_labels": with_labels}
         if seen == "unknown":
@@ -66,6 +69,11 @@ def describe_encoders(
     for note in notes:
         log.warning(note)
     return {"encoders": encoders, "notes": notes}
+
+
+def told_of(cellset: CellSet, encoder: Encoder) -> Features:
+    """What features of these cells would tell of where they come from, without the features."""
+    return Features(np.empty((len(cellset), 0), np.float32), cellset.cells, origin(cellset, encoder))
 
 
 def _shared_cells(cells: pd.DataFrame, pretrain: Sequence[CellSet]) -> int:

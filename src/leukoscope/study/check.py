@@ -1,6 +1,7 @@
 from leukoscope.probes.registry import head_of
 from leukoscope.scores.class_groups import resolve_groups
 from leukoscope.study.encoders import settings_of
+from leukoscope.study.finetuned import finetune_plans
 from leukoscope.study.tasks import probe_settings, supervised_settings, task_folds
 from leukoscope.study.taught import check_taught
 from leukoscope.study.workspace import Workspace
@@ -21,6 +22,7 @@ def check_plan(space: Workspace) -> None:
         for head in task.heads:
             head_of(head, probes.heads.get(head, {}))
         supervised_settings(space, name)
+        finetune_plans(space, name)
         cellset, labels = space.annotated(task)
         task_folds(space, name, cellset, labels)
         if task.groups:

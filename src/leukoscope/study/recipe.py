@@ -78,9 +78,11 @@ class EncoderPlan(Settings):
 
 
 class Task(Settings):
-    """An evaluation in folds: the annotated cells ``cells``, the heads, and supervised baselines from scratch.
+    """An evaluation in folds: the annotated cells ``cells``, the heads, and networks that learn from labels as a whole.
 
-    ``groups`` names groups of the task's classes that are scored as well; one of them may be ``"*"``, the rest.
+    ``supervised`` names networks to train from scratch; ``finetune``, by a new name, an ``encoder`` to train on in
+    every fold, with a ``preset`` and what differs from it. ``groups`` names groups of the task's classes that are scored
+    as well; one of them may be ``"*"``, the rest.
     """
 
     cells: str
@@ -96,7 +98,13 @@ class Task(Settings):
     embed: Readout = Readout()
     probes: dict[str, Any] = Field(default_factory=dict)
     supervised: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    finetune: dict[str, dict[str, Any]] = Field(default_factory=dict)
     few_labels: FewLabels | None = None
+
+    @field_validator("finetune")
+    @classmethod
+    def _names_are_file_names(cls, plans: dict[str, Any]) -> dict[str, Any]:
+        return _file_names(plans)
 
 
 class Sample(Settings):
@@ -144,10 +152,7 @@ class Recipe(Settings):
     @field_validator("sets", "encoders", "tasks", "shifts", "samples")
     @classmethod
     def _names_are_file_names(cls, plans: dict[str, Any]) -> dict[str, Any]:
-        for name in plans:
-            if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
-                raise ValueError(f"{name!r} becomes a folder: use letters, digits, - and _")
-        return plans
+        return _file_names(plans)
 
     @model_validator(mode="after")
     def _references_exist(self) -> "Recipe":
@@ -193,6 +198,13 @@ class Recipe(Settings):
             raise ValueError(f"{where}: no set {name!r}; the recipe has {', '.join(self.sets)}")
         if part and part not in (self.sets[name].split or {}):
             raise ValueError(f"{where}: set {name!r} is not split into a part {part!r}")
+
+
+def _file_names(plans: dict[str, Any]) -> dict[str, Any]:
+    for name in plans:
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+            raise ValueError(f"{name!r} becomes a folder: use letters, digits, - and _")
+    return plans
 
 
 def overlap(a: str, b: str) -> bool:

@@ -11,7 +11,7 @@ from leukoscope.study.workspace import Workspace
 _LEAVES = {
     "sets": ("sets/{}.set", "sets/{}.split.parquet"),
     "encoders": ("encoders/{}",),
-    "tasks": ("features/{}", "supervised/{}", "tasks/{}"),
+    "tasks": ("features/{}", "supervised/{}", "finetuned/{}", "tasks/{}"),
     "shifts": ("features/shift-{}", "shifts/{}"),
     "samples": ("samples/{}",),
 }

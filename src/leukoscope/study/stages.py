@@ -4,6 +4,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from leukoscope.cells.audit import AuditReport
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.files import read_json
@@ -14,6 +16,7 @@ from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
 from leukoscope.study.check import check_plan
 from leukoscope.study.encoders import largest_rankme, make_encoders
+from leukoscope.study.finetuned import finetuned_baselines
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
 from leukoscope.study.shifts import carry_over
@@ -62,16 +65,22 @@ def _evaluate(
     features = embed_task(space, name, cellset, bundles)
     if not (out / "results.json").exists():
         folds = task_folds(space, name, cellset, labels)
+        taught = teach_inside(space, name, cellset, labels, folds)
+        baselines = [
+            supervised_baselines(space, name, cellset, labels, folds),
+            finetuned_baselines(space, name, cellset, labels, folds, bundles),
+        ]
+        known = [table for table in baselines if table is not None]
         evaluate(
             features,
             out,
-            taught=teach_inside(space, name, cellset, labels, folds),
+            taught=taught,
             overlay=labels,
             group=task.group,
             heads=task.heads,
             seeds=task.seeds,
             folds=folds,
-            extra_predictions=supervised_baselines(space, name, cellset, labels, folds),
+            extra_predictions=pd.concat(known, ignore_index=True) if known else None,
             pretrain=[space.cells(c) for plan in space.recipe.encoders.values() if plan.pretrain for c in plan.cells],
             task=name,
             groups=task.groups,

@@ -1,6 +1,7 @@
 """Encoders of methods that use labels: pre-trained anew inside every training fold, so that no test label is seen."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -79,15 +80,25 @@ def _teach(
     fold: tuple[int, int],
     training: set[str],
 ) -> Features:
-    task, trial = space.recipe.tasks[task_name], f"{task_name}-r{fold[0]}f{fold[1]}"
+    task, run = space.recipe.tasks[task_name], taught_path(space, name, task_name, fold)
     path = space.features_path(task_name, f"{name}-r{fold[0]}f{fold[1]}")
     if not path.exists():
         log.info("task %s: teach %s inside repeat %d, fold %d", task_name, name, *fold)
         (settings,) = settings_of(space, name).values()
         own = cellset.select(np.isin(cellset.ids, list(training)))
-        bundle = pretrain([own], space.encoder_path(name, trial), settings=settings, overlay=labels)
+        bundle = pretrain([own], run, settings=settings, overlay=labels)
         embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, readout=task.embed)
     return Features.read(path)
+
+
+def taught_path(space: Workspace, name: str, task: str, fold: tuple[int, int]) -> Path:
+    """The run folder of encoder ``name`` as it was taught inside a fold (repeat, fold) of a task."""
+    return space.encoder_path(name, f"{task}-r{fold[0]}f{fold[1]}")
+
+
+def taught_for(space: Workspace, name: str, task: str) -> bool:
+    """Whether encoder ``name`` learns from cells of this very task."""
+    return _of_task(space.recipe.encoders[name], space.recipe.tasks[task])
 
 
 def _of_task(plan: EncoderPlan, task: Task) -> bool:
