@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from leukoscope.cells.audit import audit
+from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
 from leukoscope.common.files import write_json
 from leukoscope.encoders.bundle import random_encoder
@@ -101,3 +102,23 @@ def test_mistakes_end_with_one_line_and_code_2(
         error = capsys.readouterr().err.strip()
         assert message in error
         assert "\n" not in error
+
+
+def test_an_encoder_is_fine_tuned_in_the_folds_of_the_evaluation(
+    bars: CellSet, tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = random_encoder("test_resnet", bars, size=16)
+    encoder.save(tmp_path / "encoder")
+    embed(bars, encoder, tmp_path / "random.h5ad", device="cpu")
+    few = ["--set", "finetune.two={batch: 20, stages: {head: {epochs: 1}, all: {epochs: 1}}}"]
+    few = [*few, "--set", f"finetune.two.encoder={tmp_path / 'encoder'}"]
+    quick = ["--head", "linear", "--n-folds", 2, "--n-bootstrap", 20, "--no-maps", "--device", "cpu"]
+    words = ["evaluate", tmp_path / "random.h5ad", tmp_path / "run", "--cells", bars.path, *quick]
+    assert leukoscope(*words, *few) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["random", "linear"] in rows
+    assert ["two", "finetuned"] in rows
+    assert leukoscope(*words, "--finetune", "two", "--overwrite") == 2
+    assert "--finetune two: expected NAME=ENCODER" in capsys.readouterr().err
+    assert leukoscope(*words, "--finetune", "two=nowhere", "--overwrite") == 2
+    assert "nowhere: not an encoder bundle" in capsys.readouterr().err
