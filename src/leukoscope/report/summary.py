@@ -9,18 +9,17 @@ def summary(evaluation: Evaluation) -> list[str]:
     fixed = [pair for pair in pairs if frozen(*pair)]
     trained = [pair for pair in pairs if pair[0] == SUPERVISED]
     tuned = [pair for pair in pairs if pair not in fixed and pair not in trained]
-    sentences = []
+    metric, sentences = LEADING_METRIC.replace("_", " "), []
     if fixed:
         best, *others = fixed
-        name = LEADING_METRIC.replace("_", " ")
         score = _score(evaluation, best)
-        sentences.append(f"The best frozen encoder is {best[0]} with head {best[1]}: {name} {score}.")
+        sentences.append(f"The best frozen encoder is {best[0]} with head {best[1]}: {metric} {score}.")
         if others:
             beside = [f"{' with '.join(pair)} {_score(evaluation, pair)}" for pair in others]
             sentences.append(f"Beside it: {listed(beside)}.")
     if tuned:
         scores = listed([f"{pair[0]} {_score(evaluation, pair)}" for pair in tuned])
-        sentences.append(f"Fine-tuned with the labels of the training cells: {scores}.")
+        sentences.append(f"Fine-tuned with the labels of the training cells, {metric}: {scores}.")
     if trained:
         scores = listed([f"{head} {_score(evaluation, (name, head))}" for name, head in trained])
         sentences.append(f"Trained from scratch on the same folds: {scores}.")
