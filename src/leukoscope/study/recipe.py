@@ -81,8 +81,8 @@ class Task(Settings):
     """An evaluation in folds: the annotated cells ``cells``, the heads, and networks that learn from labels as a whole.
 
     ``supervised`` names networks to train from scratch; ``finetune``, by a new name, an ``encoder`` to train on in
-    every fold, with a ``preset`` and what differs from it. ``groups`` names groups of the task's classes that are scored
-    as well; one of them may be ``"*"``, the rest.
+    every fold, with a ``preset`` and what differs from it. ``groups`` names groups of the task's classes that are
+    scored as well; one of them may be ``"*"``, the rest.
     """
 
     cells: str
