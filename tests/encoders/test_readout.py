@@ -60,7 +60,7 @@ def test_the_output_stands_last_whatever_the_network(name: str, images: Tensor) 
 
 
 def test_more_stages_than_there_are_is_one_clear_line(images: Tensor) -> None:
-    with pytest.raises(InputError, match="stages 9: ResNet has not so many; take fewer") as error:
+    with pytest.raises(InputError, match="stages 9: ResNet has 5; take fewer") as error:
         _read(Readout(stages=9), _backbone("resnet18"), images)
     assert "\n" not in str(error.value)
 

@@ -81,6 +81,15 @@ def test_small_images_are_explained_where_the_map_still_says_where(cells: CellSe
     assert explained_layer(backbone, torch.zeros(1, 1, size, size)) is backbone.get_submodule(layer)
 
 
+def test_a_truncated_network_is_explained_at_its_own_end(cells: CellSet) -> None:
+    encoder = random_encoder("resnet18", cells, size=128, seed=0, truncate_after=2)
+    layer = explained_layer(encoder.backbone, torch.zeros(1, 1, 128, 128))
+    assert layer is encoder.backbone.layer2
+    heat = grad_cam(encoder, cells, np.arange(2), linear_head(encoder), device="cpu")
+    assert heat.shape == (2, 40, 40)
+    assert heat.max() == 1
+
+
 def test_nothing_for_the_class_is_no_heat_rather_than_noise(cells: CellSet) -> None:
     encoder = random_encoder("resnet18", cells, size=64, seed=0)
     head = linear_head(encoder)

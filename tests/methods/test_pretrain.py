@@ -92,6 +92,18 @@ def test_it_leaves_a_bundle_and_a_whole_run_folder(few_cells: Path, tmp_path: Pa
     assert results["provenance"]["fingerprints"] == {"few.set": cells.pixels_fingerprint}
 
 
+def test_a_truncated_backbone_is_trained_and_saved_truncated(few_cells: Path, tmp_path: Path) -> None:
+    path = pretrain(
+        [CellSet.open(few_cells)],
+        tmp_path / "run",
+        settings=settings(epochs=1).model_copy(update={"truncate_after": 2}),
+    )
+    encoder = Encoder.load(path)
+    assert encoder.info.truncate_after == encoder.info.recipe["truncate_after"] == 2
+    assert encoder.info.feature_dim == encoder.backbone.feature_info[-1]["num_chs"]
+    assert "layer3.0.conv1.weight" not in encoder.backbone.state_dict()
+
+
 def test_a_finished_run_is_not_trained_again(few_cells: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "run"
     pretrain([CellSet.open(few_cells)], out, settings=settings(epochs=1))

@@ -25,6 +25,9 @@ def embed(
     colours_of: Annotated[Path | None, typer.Option("--colours-of", metavar="SET", help=_COLOURS)] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also store unpooled maps beside OUT, float16.")] = False,
     size: Size = None,
+    truncate_after: Annotated[
+        int | None, typer.Option("--truncate-after", help="Of a baseline: end after its N-th stage.", min=1)
+    ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -38,7 +41,7 @@ def embed(
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
-    found = open_encoder(encoder, cells, size=size, seed=seed)
+    found = open_encoder(encoder, cells, size=size, seed=seed, truncate_after=truncate_after)
     found = reestimate_batch_norm(found, cells, device=device) if adapt else found
     features = run(
         cells,

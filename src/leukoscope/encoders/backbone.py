@@ -12,6 +12,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.encoders.smallmaps import speed_up_small_maps
 from leukoscope.encoders.stem import adapt_stem
+from leukoscope.encoders.truncation import truncate
 from leukoscope.encoders.weights import read_weights
 
 
@@ -25,6 +26,7 @@ def create_backbone(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     drop_path: float = 0.0,
+    truncate_after: int | None = None,
 ) -> nn.Module:
     """A timm network without classifier: ``(B, channels, H, W)`` float32 in, features ``(B, num_features)`` out.
 
@@ -40,9 +42,12 @@ def create_backbone(
         mean: how the input will be normalised, one value a channel; pretrained weights are adapted to it.
         std: as ``mean``.
         drop_path: how often a residual branch of the last block is dropped in training; less often in those before it.
+        truncate_after: the stage after which the network ends, as :func:`~leukoscope.encoders.truncation.truncate`
+            counts them; its first weights are those of the whole network. None keeps it whole.
 
     Raises:
-        InputError: when timm has no such network, it cannot take the size, or the weights cannot be had.
+        InputError: when timm has no such network, it cannot take the size, the weights cannot be had, or there is no
+            such stage.
     """
     if not timm.is_model(name) or ":" in name:
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
@@ -51,14 +56,16 @@ def create_backbone(
     if channels < 1:
         raise InputError(f"backbone {name}: channels is {channels}; at least 1 is needed")
     if weights == "random":
-        return _build(name, channels, seed, size, drop_path)
-    if weights == "imagenet":
+        backbone = _build(name, channels, seed, size, drop_path)
+    elif weights == "imagenet":
         backbone = _build_pretrained(name, seed, size, drop_path)
     else:
         backbone = _build(name, 3, seed, size, drop_path)
         _load(backbone, Path(weights), name)
-    if channels != 3 or mean is not None or std is not None:
+    if weights != "random" and (channels != 3 or mean is not None or std is not None):
         adapt_stem(backbone, channels, mean=mean, std=std)
+    if truncate_after is not None:
+        truncate(backbone, truncate_after, name)
     return backbone
 
 

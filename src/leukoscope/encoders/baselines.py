@@ -9,23 +9,29 @@ from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.bundle import Encoder, EncoderInfo, random_encoder
 
 
-def open_encoder(spec: str, cellset: CellSet, *, size: int | None = None, seed: int = 0) -> Encoder:
+def open_encoder(
+    spec: str, cellset: CellSet, *, size: int | None = None, seed: int = 0, truncate_after: int | None = None
+) -> Encoder:
     """The encoder that ``spec`` names: a bundle's folder, or a baseline for cells like those of ``cellset``.
 
     ``random:NAME`` has random weights drawn from ``seed``; ``imagenet:NAME`` timm's pretrained weights, from its hub,
-    and ``imagenet:NAME@FILE`` the same from a file. Baselines take images of ``size``, the cells' own if None.
+    and ``imagenet:NAME@FILE`` the same from a file. Baselines take images of ``size``, the cells' own if None,
+    and end after the stage ``truncate_after``, whole if None.
 
     Raises:
         InputError: when there is no such bundle, network or file.
     """
     kind, _, name = spec.partition(":")
     if kind == "random" and name:
-        return random_encoder(name, cellset, size, seed)
+        return random_encoder(name, cellset, size, seed, truncate_after=truncate_after)
     if kind == "imagenet" and name:
         name, _, file = name.partition("@")
-        return imagenet_encoder(name, cellset, size, weights=Path(file) if file else "imagenet")
+        weights = Path(file) if file else "imagenet"
+        return imagenet_encoder(name, cellset, size, weights=weights, truncate_after=truncate_after)
     if size is not None:
         raise InputError(f"--size {size}: {spec} is a bundle and brings its own size; leave --size out")
+    if truncate_after is not None:
+        raise InputError(f"--truncate-after {truncate_after}: {spec} is a bundle and ends where it was trained to")
     return Encoder.load(spec)
 
 
@@ -55,7 +61,12 @@ def open_encoders(
 
 
 def imagenet_encoder(
-    name: str, cellset: CellSet, size: int | None = None, *, weights: str | Path = "imagenet"
+    name: str,
+    cellset: CellSet,
+    size: int | None = None,
+    *,
+    weights: str | Path = "imagenet",
+    truncate_after: int | None = None,
 ) -> Encoder:
     """The transfer baseline: backbone ``name`` with pretrained RGB weights for cells like those of ``cellset``.
 
@@ -70,10 +81,27 @@ def imagenet_encoder(
         mean, std = tuple(config.mean), tuple(config.std)
     elif config is not None and cellset.channels == 1:
         mean, std = (sum(config.mean) / 3,), (sum(config.std) / 3,)
-    backbone = create_backbone(name, channels=cellset.channels, weights=weights, seed=0, size=size, mean=mean, std=std)
+    backbone = create_backbone(
+        name,
+        channels=cellset.channels,
+        weights=weights,
+        seed=0,
+        size=size,
+        mean=mean,
+        std=std,
+        truncate_after=truncate_after,
+    )
     licence = (config.license if config is not None else None) or "unknown"
     info = EncoderInfo.of(
-        cellset, backbone, timm_name=name, size=size, method="imagenet", mean=mean, std=std, licence=licence
+        cellset,
+        backbone,
+        timm_name=name,
+        truncate_after=truncate_after,
+        size=size,
+        method="imagenet",
+        mean=mean,
+        std=std,
+        licence=licence,
     )
     return Encoder(backbone, info)
 

@@ -34,11 +34,13 @@ class EncoderInfo(Settings):
 
     ``mean`` and ``std`` are per channel, of intensities in [0, 1]. ``intensity``, ``bit_depth`` and ``field_um``
     are those of the training cells; ``pixels_fingerprint`` names them (None where no cells were trained on).
-    ``learned_classes`` are those whose labels the method has seen, None where it has seen none.
+    ``learned_classes`` are those whose labels the method has seen, None where it has seen none. ``truncate_after``
+    is the stage of the timm network after which this one ends, None where it is whole.
     """
 
     format_version: int = FORMAT_VERSION
     timm_name: str
+    truncate_after: int | None = None
     channels: int
     channel_names: tuple[str, ...]
     size: int
@@ -69,6 +71,7 @@ class EncoderInfo(Settings):
         backbone: nn.Module,
         *,
         timm_name: str,
+        truncate_after: int | None = None,
         size: int,
         method: str,
         mean: tuple[float, ...] | None = None,
@@ -84,6 +87,7 @@ class EncoderInfo(Settings):
         spread = tuple(value if value > 0 else 1.0 for value in info.std)
         return cls(
             timm_name=timm_name,
+            truncate_after=truncate_after,
             channels=cellset.channels,
             channel_names=info.channels,
             size=size,
@@ -130,7 +134,9 @@ class Encoder:
                 f"{path}/encoder.json: format {data.get('format_version')}, this version reads {FORMAT_VERSION}"
             )
         info = EncoderInfo.parse(data, where=f"{path}/encoder.json")
-        backbone = create_backbone(info.timm_name, channels=info.channels, seed=0, size=info.size)
+        backbone = create_backbone(
+            info.timm_name, channels=info.channels, seed=0, size=info.size, truncate_after=info.truncate_after
+        )
         tensors = read_weights(path / "encoder.safetensors")
         match_stem(backbone, tensors)
         _fill(backbone, tensors, path / "encoder.safetensors")
@@ -203,12 +209,21 @@ class Encoder:
         return self
 
 
-def random_encoder(name: str, cellset: CellSet, size: int | None = None, seed: int = 0) -> Encoder:
+def random_encoder(
+    name: str, cellset: CellSet, size: int | None = None, seed: int = 0, *, truncate_after: int | None = None
+) -> Encoder:
     """The baseline of random weights: backbone ``name`` for cells like those of ``cellset`` (at their size if None)."""
     size = size or max(cellset.info.height, cellset.info.width)
-    backbone = create_backbone(name, channels=cellset.channels, seed=seed, size=size)
+    backbone = create_backbone(name, channels=cellset.channels, seed=seed, size=size, truncate_after=truncate_after)
     info = EncoderInfo.of(
-        cellset, backbone, timm_name=name, size=size, method="random", recipe={"seed": seed}, licence="none needed"
+        cellset,
+        backbone,
+        timm_name=name,
+        truncate_after=truncate_after,
+        size=size,
+        method="random",
+        recipe={"seed": seed},
+        licence="none needed",
     )
     return Encoder(backbone, info)
 

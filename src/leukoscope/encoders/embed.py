@@ -121,6 +121,7 @@ def origin(cellset: CellSet, encoder: Encoder, readout: Readout = Readout()) -> 
         "pretrained_on": info.pixels_fingerprint,
         "learned_classes": None if info.learned_classes is None else list(info.learned_classes),
         "timm_name": info.timm_name,
+        "truncate_after": info.truncate_after,
         "size": info.size,
         **readout.model_dump(),
         "channels": list(cells.channels),

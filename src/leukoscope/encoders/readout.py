@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.layers import layers_of
 
 
 class Readout(Settings):
@@ -47,12 +48,13 @@ class Readout(Settings):
             return y
         if not hasattr(backbone, "forward_intermediates"):
             raise InputError(f"stages {self.stages}: {type(backbone).__name__} shows its output only; take 1")
-        # The last of the stages asked for is the output itself, which the network makes of its final maps.
-        earlier = list(range(-self.stages, -1))
+        last = len(layers_of(backbone)) - 1
+        if self.stages > last + 1:
+            raise InputError(f"stages {self.stages}: {type(backbone).__name__} has {last + 1}; take fewer")
+        # The last of the stages asked for is the output itself, which the network makes of its final maps. Counted from
+        # the start, because where a network was truncated timm still counts what is gone.
+        earlier = list(range(last + 1 - self.stages, last))
         tokens = {"return_prefix_tokens": True, "norm": True} if getattr(backbone, "num_prefix_tokens", 0) else {}
-        try:
-            final, stages = backbone.forward_intermediates(x, indices=earlier, **tokens)  # type: ignore[operator]
-        except AssertionError:
-            raise InputError(f"stages {self.stages}: {type(backbone).__name__} has not so many; take fewer") from None
+        final, stages = backbone.forward_intermediates(x, indices=earlier, **tokens)  # type: ignore[operator]
         pooled = [stage[1][:, 0] if tokens else stage.mean(dim=(2, 3)) for stage in stages]
         return torch.cat([*pooled, backbone.forward_head(final, pre_logits=True)], dim=1)  # type: ignore[operator]

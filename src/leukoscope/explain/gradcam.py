@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import torch
 from captum.attr import LayerAttribution, LayerGradCam, LayerGradientXActivation
@@ -8,6 +6,7 @@ from torch import Tensor, nn
 from leukoscope.cells.cellset import CellSet
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device
+from leukoscope.encoders.layers import layers_of
 from leukoscope.encoders.readout import Readout
 from leukoscope.explain.inputs import prepared
 
@@ -89,8 +88,7 @@ def explained_layer(backbone: nn.Module, x: Tensor) -> nn.Module:
     if hasattr(backbone, "num_prefix_tokens") and isinstance(blocks, nn.Sequential):
         first: nn.Module = blocks[-1].norm1  # type: ignore[assignment]
         return first
-    info = backbone.feature_info
-    stages: list[dict[str, Any]] = list(info if isinstance(info, list) else info.info)  # type: ignore[arg-type, union-attr]
+    stages = layers_of(backbone)
     fine_enough = [stage for stage in stages if x.shape[-1] // stage["reduction"] >= _SMALLEST_MAP]
     stage = fine_enough[-1] if fine_enough else stages[0]
     return backbone.get_submodule(stage["module"])

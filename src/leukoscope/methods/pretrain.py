@@ -129,6 +129,7 @@ def _create_method(
         mean=mean,
         std=std,
         drop_path=settings.drop_path,
+        truncate_after=settings.truncate_after,
     )
     kind = entry(settings.method)
     chosen = kind.settings.parse(settings.method_settings, where="method_settings")
@@ -145,13 +146,18 @@ def _encoder(
     classes: Classes | None,
 ) -> Encoder:
     backbone = create_backbone(
-        settings.backbone, channels=sets[0].channels, seed=settings.train.seed, size=settings.size
+        settings.backbone,
+        channels=sets[0].channels,
+        seed=settings.train.seed,
+        size=settings.size,
+        truncate_after=settings.truncate_after,
     )
     backbone.load_state_dict(method.encoder_state())
     info = EncoderInfo.of(
         sets[0],
         backbone,
         timm_name=settings.backbone,
+        truncate_after=settings.truncate_after,
         size=settings.size,
         method=settings.method,
         mean=mean,

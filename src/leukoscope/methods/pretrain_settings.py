@@ -19,6 +19,8 @@ class PretrainSettings(Settings):
     """The column of the class, for methods that use labels."""
     backbone: str = "resnet18"
     weights: str = "random"
+    truncate_after: int | None = Field(default=None, ge=1)
+    """The stage after which the backbone ends; None trains the whole network."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """How often the last residual branch is dropped in training, those before it less often; twins drop none."""
     size: int = Field(default=224, ge=8)
