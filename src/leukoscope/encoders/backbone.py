@@ -1,5 +1,6 @@
 import difflib
 import importlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from leukoscope.encoders.smallmaps import speed_up_small_maps
 from leukoscope.encoders.stem import adapt_stem
 from leukoscope.encoders.truncation import truncate
 from leukoscope.encoders.weights import read_weights
+
+# How far the smallest side is looked for that a network takes.
+_LARGEST_TRIED = 300
 
 
 def create_backbone(
@@ -81,8 +85,8 @@ def _build(
     if drop_path:
         options["drop_path_rate"] = drop_path
     config = timm.get_pretrained_cfg(name)
-    fixed = size is not None and config is not None and config.fixed_input_size
-    if fixed:
+    fixed = config is not None and config.fixed_input_size
+    if fixed and size is not None:
         options["img_size"] = size
     if name.startswith("vit_"):
         # Views of other sizes than ``size`` (local crops) pass too: position embeddings are resampled on the way.
@@ -92,23 +96,46 @@ def _build(
     with seeded_weights(seed):
         try:
             backbone: nn.Module = timm.create_model(name, **options)
-            if fixed:
+            if fixed and size is not None:
+                # Some transformers notice only in the forward pass that a size is no multiple of their patches.
                 _try_once(backbone, channels, size)
         except (AssertionError, ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split()) or "timm refuses"
             raise InputError(f"backbone {name} at {size} px: {reason}; choose another --size") from None
+    if size is not None and not fixed:
+        _refuse_small(backbone, name, channels, size)
     # Some networks widen their features once more after pooling; num_features is what forward returns.
     backbone.num_features = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     return speed_up_small_maps(backbone)
 
 
-def _try_once(backbone: nn.Module, channels: int, size: int | None) -> None:
-    """Some transformers notice only in the forward pass that a size is no multiple of their patches."""
-    assert size is not None
+def _try_once(backbone: nn.Module, channels: int, size: int) -> None:
+    """Raise what ``backbone`` raises on images of ``size``; only shapes are computed, on torch's meta device."""
+    state = {name: tensor.to("meta") for name, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]}
     training = backbone.training
-    with torch.no_grad():
-        backbone.eval()(torch.zeros(1, channels, size, size))
-    backbone.train(training)
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(backbone.eval(), state, torch.empty(1, channels, size, size, device="meta"))
+    finally:
+        backbone.train(training)
+
+
+def _refuse_small(backbone: nn.Module, name: str, channels: int, size: int) -> None:
+    """Refuse images of which some layer leaves no pixel, and say from what side on there is one."""
+
+    def takes(side: int) -> bool:
+        try:
+            _try_once(backbone, channels, side)
+        except RuntimeError:
+            return False
+        return True
+
+    if takes(size):
+        return
+    sides = range(size, _LARGEST_TRIED)
+    enough = bisect_left(sides, True, key=takes)
+    if enough < len(sides):
+        raise InputError(f"backbone {name} at {size} px: it needs at least {sides[enough]} px; choose another --size")
 
 
 def _build_pretrained(name: str, seed: int, size: int | None, drop_path: float) -> nn.Module:

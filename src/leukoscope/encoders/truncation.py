@@ -24,4 +24,6 @@ def truncate(backbone: nn.Module, stage: int, name: str) -> None:
     last = max(i for i, reduction in enumerate(reductions) if reduction == 2 ** (stage + 1))
     backbone.prune_intermediate_layers([last])  # type: ignore[operator]
     backbone.reset_classifier(0, "avg")  # type: ignore[operator]
+    # timm itself leaves it where nothing but a head is cut off, as after the last stage of a VGG.
+    backbone.num_features = layers[last]["num_chs"]
     del layers[last + 1 :]
