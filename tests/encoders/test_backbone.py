@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.maps import as_maps
+from leukoscope.encoders.timminfo import config_of
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
@@ -111,12 +113,45 @@ def test_a_missing_file_is_named() -> None:
         create_backbone("resnet18", channels=3, weights="nowhere.pth", seed=0)
 
 
-def test_no_hub_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The hub's cache, empty, with no hub behind it."""
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_no_hub_is_told_in_one_line() -> None:
     with pytest.raises(InputError, match=r"ImageNet weights cannot be fetched .* of timm/resnet18") as error:
         create_backbone("resnet18", channels=1, weights="imagenet", seed=0)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_the_hub_bring_their_normalisation_and_licence(hub_cache: Path) -> None:
+    model = timm.create_model("resnet18", num_classes=0)
+    known = {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "license": "mit"}
+    repository = hub_cache / "models--someone--cells"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+    (snapshot / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": known}))
+    backbone = create_backbone("resnet18", channels=3, weights="hf-hub:someone/cells", seed=0)
+    assert torch.equal(backbone.layer4[1].conv2.weight, model.layer4[1].conv2.weight)
+    assert {key: config_of(backbone)[key] for key in known} == known
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_what_the_hub_would_have_given_is_told_in_one_line() -> None:
+    message = (
+        r"hf-hub:someone/cells: cannot be fetched \(\w+\); download model\.safetensors or pytorch_model\.bin of "
+        r"someone/cells from huggingface\.co elsewhere and give the file's path instead"
+    )
+    with pytest.raises(InputError, match=message) as error:
+        create_backbone("resnet18", channels=3, weights="hf-hub:someone/cells", seed=0)
     assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.backbone import create_backbone, feature_width
-from leukoscope.encoders.baselines import imagenet_encoder, open_encoder
+from leukoscope.encoders.baselines import open_encoder, pretrained_encoder
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.readout import Readout
@@ -76,7 +76,7 @@ def test_a_truncated_encoder_travels_as_a_bundle(make_set: MakeSet, tmp_path: Pa
 def test_weights_of_the_whole_network_load_into_the_truncated_one(make_set: MakeSet, tmp_path: Path) -> None:
     model = timm.create_model("resnet18", num_classes=5).eval()
     save_file(model.state_dict(), tmp_path / "whole.safetensors")
-    encoder = imagenet_encoder(
+    encoder = pretrained_encoder(
         "resnet18", make_set(channels=3), weights=tmp_path / "whole.safetensors", truncate_after=3
     )
     x = X.expand(-1, 3, -1, -1)

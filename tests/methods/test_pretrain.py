@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
 from leukoscope.common.errors import CheckFailed, InputError
 from leukoscope.common.files import read_json
+from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.stem import FoldedStem
 from leukoscope.methods.pretrain import pretrain
 from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.training.history import read_history
@@ -102,6 +105,17 @@ def test_a_truncated_backbone_is_trained_and_saved_truncated(few_cells: Path, tm
     assert encoder.info.truncate_after == encoder.info.recipe["truncate_after"] == 2
     assert encoder.info.feature_dim == encoder.backbone.feature_info[-1]["num_chs"]
     assert "layer3.0.conv1.weight" not in encoder.backbone.state_dict()
+
+
+def test_weights_of_photographs_are_trained_on(few_cells: Path, tmp_path: Path) -> None:
+    """Their normalisation is folded into a stem that pads; it is kept to the end."""
+    state = create_backbone("resnet18", channels=3, seed=1).state_dict()
+    save_file(state, tmp_path / "photographs.safetensors")
+    began = {"backbone": "resnet18", "weights": str(tmp_path / "photographs.safetensors")}
+    trained = settings(epochs=1).model_copy(update=began)
+    encoder = Encoder.load(pretrain([CellSet.open(few_cells)], tmp_path / "run", settings=trained))
+    assert isinstance(encoder.backbone.conv1, FoldedStem)
+    assert encoder.info.licence == "unknown"
 
 
 def test_a_finished_run_is_not_trained_again(few_cells: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,10 @@ import typer
 from leukoscope.cli.options import Device, Json, Only, Overwrite, Seed, Size
 from leukoscope.cli.output import say, say_json
 
-_ENCODER = "An encoder bundle; or random:NAME, imagenet:NAME, imagenet:NAME@FILE with a timm NAME, as a baseline."
+_ENCODER = (
+    "An encoder bundle; or, with a timm NAME, a baseline: random:NAME, imagenet:NAME, imagenet:NAME@FILE, "
+    "pretrained:NAME@FILE, pretrained:NAME@hf-hub:ORG/NAME."
+)
 _ADAPT = "Re-estimate the statistics of batch norms on these cells, which come from elsewhere than the encoder's."
 _COLOURS = "Bring the colours of these cells to those of SET, one linear map for all."
 

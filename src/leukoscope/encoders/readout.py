@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
-from leukoscope.encoders.layers import layers_of
+from leukoscope.encoders.timminfo import layers_of
 
 
 class Readout(Settings):

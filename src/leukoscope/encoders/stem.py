@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
+from leukoscope.encoders.timminfo import config_of
 
 _OFFSET = "offset.weight"
 
@@ -86,8 +87,7 @@ def stem_name(backbone: nn.Module) -> str:
     Raises:
         InputError: when the backbone has none, or several.
     """
-    config = getattr(backbone, "pretrained_cfg", None) or {}
-    name = config.get("first_conv")
+    name = config_of(backbone).get("first_conv")
     if not isinstance(name, str):
         raise InputError(f"{_architecture(backbone)}: timm names no single first convolution; choose another backbone")
     return name
@@ -97,7 +97,7 @@ def _renormalisation(
     backbone: nn.Module, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Tensor, Tensor]:
     """Scale and shift ``(3,)`` that turn the given normalisation into the one the weights were trained with."""
-    config = getattr(backbone, "pretrained_cfg", None) or {}
+    config = config_of(backbone)
     trained_mean, trained_std = (torch.tensor(config[key], dtype=torch.float64) for key in ("mean", "std"))
     given_mean = trained_mean if mean is None else torch.tensor(mean, dtype=torch.float64)
     given_std = trained_std if std is None else torch.tensor(std, dtype=torch.float64)
@@ -141,5 +141,4 @@ def _with_weight(conv: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
 
 
 def _architecture(backbone: nn.Module) -> str:
-    config = getattr(backbone, "pretrained_cfg", None) or {}
-    return str(config.get("architecture", type(backbone).__name__))
+    return str(config_of(backbone).get("architecture", type(backbone).__name__))

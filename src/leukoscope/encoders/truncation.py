@@ -1,7 +1,7 @@
 from torch import nn
 
 from leukoscope.common.errors import InputError
-from leukoscope.encoders.layers import layers_of
+from leukoscope.encoders.timminfo import layers_of
 
 
 def truncate(backbone: nn.Module, stage: int, name: str) -> None:

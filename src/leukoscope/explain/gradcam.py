@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from leukoscope.cells.cellset import CellSet
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device
-from leukoscope.encoders.layers import layers_of
 from leukoscope.encoders.readout import Readout
+from leukoscope.encoders.timminfo import layers_of
 from leukoscope.explain.inputs import prepared
 
 # A map of 2x2 says nothing of where: small images are explained at an earlier stage, of at least this side.

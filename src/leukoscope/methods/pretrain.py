@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import Labels, labels_of
@@ -15,6 +15,8 @@ from leukoscope.common.runs import RunFolder, clear_run, log, run_folder, run_ma
 from leukoscope.common.settings import read_yaml
 from leukoscope.encoders.backbone import create_backbone
 from leukoscope.encoders.bundle import Encoder, EncoderInfo
+from leukoscope.encoders.stem import match_stem
+from leukoscope.encoders.timminfo import config_of
 from leukoscope.methods.classes import Classes, known_classes
 from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.methods.registry import entry
@@ -105,22 +107,19 @@ def _train(
     def views(pixels: Tensor, cells: Tensor, epoch: int) -> list[Tensor]:
         return [prepare.normalise(view) for view in augment(pixels, cells, epoch)]
 
-    method = _create_method(source.cells, sets[0].channels, settings, mean, std, classes)
+    backbone = _create_backbone(sets[0].channels, settings, mean, std)
+    licence = config_of(backbone)["license"]
+    method = _create_method(backbone, source.cells, settings, classes)
     monitor = Monitor(source, prepare, train.monitor_cells, train.seed, _labels(sets, classes))
     numbers = fit(fabric, method, source, views, train, out, monitor=monitor)
     numbers |= monitor.contrast(method.online(), fabric.device, views, train.epochs)
-    return _encoder(method, sets, settings, mean, std, classes), numbers
+    return _encoder(method, sets, settings, mean, std, classes, licence), numbers
 
 
-def _create_method(
-    cells: int,
-    channels: int,
-    settings: PretrainSettings,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    classes: Classes | None,
-) -> Method:
-    backbone = create_backbone(
+def _create_backbone(
+    channels: int, settings: PretrainSettings, mean: tuple[float, ...], std: tuple[float, ...]
+) -> nn.Module:
+    return create_backbone(
         settings.backbone,
         channels=channels,
         weights=settings.weights,
@@ -131,6 +130,9 @@ def _create_method(
         drop_path=settings.drop_path,
         truncate_after=settings.truncate_after,
     )
+
+
+def _create_method(backbone: nn.Module, cells: int, settings: PretrainSettings, classes: Classes | None) -> Method:
     kind = entry(settings.method)
     chosen = kind.settings.parse(settings.method_settings, where="method_settings")
     labels = {} if classes is None else {"labels": torch.from_numpy(classes.codes)}
@@ -144,6 +146,7 @@ def _encoder(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     classes: Classes | None,
+    licence: str | None,
 ) -> Encoder:
     backbone = create_backbone(
         settings.backbone,
@@ -152,7 +155,9 @@ def _encoder(
         size=settings.size,
         truncate_after=settings.truncate_after,
     )
-    backbone.load_state_dict(method.encoder_state())
+    state = method.encoder_state()
+    match_stem(backbone, state)
+    backbone.load_state_dict(state)
     info = EncoderInfo.of(
         sets[0],
         backbone,
@@ -165,6 +170,7 @@ def _encoder(
         recipe=settings.model_dump(mode="json"),
         pixels_fingerprint="+".join(cellset.pixels_fingerprint for cellset in sets),
         learned_classes=None if classes is None else classes.names,
+        licence="unknown" if licence is None else f"trained from weights under: {licence}",
     )
     return Encoder(backbone, info)
 

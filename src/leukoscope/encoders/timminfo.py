@@ -11,3 +11,9 @@ def layers_of(backbone: nn.Module) -> list[dict[str, Any]]:
     info = backbone.feature_info
     layers: list[dict[str, Any]] = info if isinstance(info, list) else info.info  # type: ignore[assignment, union-attr]
     return layers
+
+
+def config_of(backbone: nn.Module) -> dict[str, Any]:
+    """What timm knows of ``backbone`` and its weights: ``mean``, ``std``, ``license``, ``tag``, ``first_conv``..."""
+    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
+    return config
