@@ -77,7 +77,7 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
             {"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}},
             "the environment variable NOWHERE_AT_ALL is not set",
         ),
-        ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain and random"),
+        ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain, random and given"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "dino"}}}, "names 'dino'"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "moco"}}}, "its classifier is fitted on"),
         ({"encoders": {"moco": {"cells": [], "pretrain": {}}}}, "encoders.moco.cells"),

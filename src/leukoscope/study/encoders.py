@@ -4,6 +4,7 @@ from pathlib import Path
 from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.baselines import open_encoder
 from leukoscope.encoders.bundle import random_encoder
 from leukoscope.methods.pretrain import pretrain
 from leukoscope.methods.pretrain_settings import PretrainSettings
@@ -20,6 +21,14 @@ class RandomSettings(Settings):
     seed: int = 0
 
 
+class GivenSettings(Settings):
+    """An encoder that is there already: a bundle, or a baseline such as ``imagenet:NAME`` or ``imagenet:NAME@FILE``."""
+
+    encoder: str
+    size: int | None = None
+    truncate_after: int | None = None
+
+
 def make_encoders(space: Workspace, names: Iterable[str]) -> dict[str, dict[str, Path]]:
     """Make encoders of the recipe, each trial of a sweep; returns their bundles by encoder and trial.
 
@@ -31,6 +40,9 @@ def make_encoders(space: Workspace, names: Iterable[str]) -> dict[str, dict[str,
         where = f"{space.recipe.name}: encoders.{name}"
         if plan.random is not None:
             bundles[name] = {"": _random(space, name, plan, RandomSettings.parse(plan.random, f"{where}.random"))}
+            continue
+        if plan.given is not None:
+            bundles[name] = {"": _given(space, name, plan, GivenSettings.parse(plan.given, f"{where}.given"))}
             continue
         bundles[name] = {}
         for trial, settings in settings_of(space, name).items():
@@ -69,4 +81,12 @@ def _random(space: Workspace, name: str, plan: EncoderPlan, settings: RandomSett
     if not path.exists():
         cells = space.cells(plan.cells[0])
         random_encoder(settings.backbone, cells, settings.size, settings.seed).save(path)
+    return path
+
+
+def _given(space: Workspace, name: str, plan: EncoderPlan, settings: GivenSettings) -> Path:
+    path = space.encoder_path(name) / "encoder"
+    if not path.exists():
+        cells = space.cells(plan.cells[0])
+        open_encoder(settings.encoder, cells, size=settings.size, truncate_after=settings.truncate_after).save(path)
     return path

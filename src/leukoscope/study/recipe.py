@@ -48,7 +48,7 @@ class CellSource(Settings):
 
 
 class EncoderPlan(Settings):
-    """An encoder to compare: pre-trained on ``cells``, or of random weights.
+    """An encoder to compare: pre-trained on ``cells``, of ``random`` weights, or ``given``, as ``embed`` takes them.
 
     A method that uses labels, on cells that a task evaluates, is pre-trained inside each training fold of that task.
 
@@ -60,12 +60,13 @@ class EncoderPlan(Settings):
     cells: tuple[str, ...] = Field(min_length=1)
     pretrain: dict[str, Any] | None = None
     random: dict[str, Any] | None = None
+    given: dict[str, Any] | None = None
     choose: Literal["rankme", "inner"] = "rankme"
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EncoderPlan":
-        if (self.pretrain is None) == (self.random is None):
-            raise ValueError("give exactly one of pretrain and random")
+        if sum(origin is not None for origin in (self.pretrain, self.random, self.given)) != 1:
+            raise ValueError("give exactly one of pretrain, random and given")
         train = (self.pretrain or {}).get("train", {})
         if self.swept and self.choose == "rankme" and train.get("monitor_cells", 2) in (0, 1):
             raise ValueError("a sweep chosen by rankme needs train.monitor_cells, the cells that it is measured on")
