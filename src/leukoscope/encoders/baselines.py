@@ -52,16 +52,16 @@ def open_encoders(
         InputError: as :func:`open_encoder`, or when two encoders have one name.
     """
     found: dict[str, Encoder] = {}
-    baselines = any(_is_baseline(text.rpartition("=")[2]) for text in given)
+    baselines = any(is_baseline(text.rpartition("=")[2]) for text in given)
     for text in given:
         name, separator, spec = text.partition("=")
         # A run of a sweep's trial has a = in its own name.
-        named = bool(separator) and not Path(text).exists() and not _is_baseline(text)
+        named = bool(separator) and not Path(text).exists() and not is_baseline(text)
         spec = spec if named else text
         name = name if named else _name(spec)
         if name in found:
             raise InputError(f"{spec}: there is an encoder {name!r} already; name it with NAME={spec}")
-        found[name] = open_encoder(spec, cellset, size=size if _is_baseline(spec) or not baselines else None, seed=seed)
+        found[name] = open_encoder(spec, cellset, size=size if is_baseline(spec) or not baselines else None, seed=seed)
     return found
 
 
@@ -109,12 +109,13 @@ def pretrained_encoder(
     return Encoder(backbone, info)
 
 
-def _is_baseline(spec: str) -> bool:
+def is_baseline(spec: str) -> bool:
+    """Whether ``spec`` names a network that is made for the cells, and no bundle."""
     return spec.startswith(("random:", "imagenet:", "pretrained:"))
 
 
 def _name(spec: str) -> str:
-    if _is_baseline(spec):
+    if is_baseline(spec):
         return spec.partition("@")[0].replace(":", " ")
     folder = Path(spec).resolve()
     return folder.parent.name if folder.name == "encoder" else folder.name

@@ -10,7 +10,7 @@ from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
 from leukoscope.common.runs import log
-from leukoscope.encoders.baselines import open_encoder
+from leukoscope.encoders.baselines import is_baseline, open_encoder
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.probes.evaluated import Fold
 from leukoscope.probes.finetune_folds import FinetunePlan, cross_validate_finetuned
@@ -19,8 +19,6 @@ from leukoscope.scores.significance import SUPERVISED
 from leukoscope.study.encoders import largest_rankme
 from leukoscope.study.taught import taught_for, taught_inside, taught_path
 from leukoscope.study.workspace import Workspace
-
-_BASELINES = ("random:", "imagenet:")
 
 
 def finetune_plans(space: Workspace, task: str) -> dict[str, FinetunePlan]:
@@ -69,7 +67,7 @@ def finetuned_baselines(
 def _check_encoder(space: Workspace, task: str, plan: FinetunePlan, where: str) -> None:
     known = space.recipe.encoders
     if plan.encoder not in known:
-        if not plan.encoder.startswith(_BASELINES):
+        if not is_baseline(plan.encoder):
             raise InputError(
                 f"{where}: no encoder {plan.encoder!r}; choose from {', '.join(known)}, or random:NAME, imagenet:NAME"
             )
