@@ -71,6 +71,14 @@ def test_moved_cells_are_told_worse_and_the_remedy_helps(run: Path) -> None:
     assert pd.read_csv(run / "tables" / "drop.csv").query("metric == 'ece'").shape[0] == 3
 
 
+def test_classes_may_be_named(tmp_path: Path) -> None:
+    known = {"moco": features("k", [0, 1, 2], 90)}
+    new = {"moco": {"": features("n", [0, 1, 2], 60, seed=1)}}
+    results = shift(known, new, tmp_path / "run", classes=["MON", "EOS"], **QUICK)
+    assert results["classes"] == ["EOS", "MON"]
+    assert results["left_out"] == {"known": {"LYM": 30}, "new": {"LYM": 20}}
+
+
 def test_labels_of_new_cells_have_no_say(run: Path, tmp_path: Path) -> None:
     known = {"moco": features("k", [0, 1, 2], 120)}
     turned = features("n", [1, 2, 3], 90, moved=3.5, seed=1)
@@ -89,5 +97,8 @@ def test_what_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None:
     known = {"moco": features("k", [0, 1], 40)}
     with pytest.raises(InputError, match="known cells have classes EOS, LYM, new ones MON, NEU; at least two"):
         shift(known, {"moco": {"": features("n", [2, 3], 40)}}, tmp_path / "a")
+    both = {"": features("n", [0, 1], 40)}
+    with pytest.raises(InputError, match="shift: class 'MON' is not in both sets; they share EOS, LYM"):
+        shift(known, {"moco": both}, tmp_path / "c", classes=["EOS", "MON"])
     with pytest.raises(InputError, match="known cells have encoders moco, new cells random; embed both"):
         shift(known, {"random": {"": features("n", [0, 1], 40)}}, tmp_path / "b")

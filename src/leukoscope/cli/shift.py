@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _KNOWN = "Features of the known, labelled cells; NAME=FILE names the encoder. May be repeated."
 _NEW = "Features of the new cells by the same encoder, NAME=FILE, or NAME+REMEDY=FILE where they were treated."
+_CLASS = "A class that takes part; may be repeated. All that both sets have, if left out."
 _NEW_GROUP = "A column of the new cells whose cells are resampled together."
 
 
@@ -21,6 +22,7 @@ def shift(
     known: Annotated[list[str], typer.Option("--known", metavar="[NAME=]FILE", help=_KNOWN)],
     new: Annotated[list[str], typer.Option("--new", metavar="NAME=FILE", help=_NEW)],
     label: LabelColumn = "label",
+    classes: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help=_CLASS)] = None,
     group: GroupColumn = None,
     new_group: Annotated[str | None, typer.Option("--new-group", metavar="COLUMN", help=_NEW_GROUP)] = None,
     head: Annotated[list[str] | None, typer.Option("--head", help="As of evaluate; may be repeated.")] = None,
@@ -42,6 +44,7 @@ def shift(
         {name: _of(name, strangers) for name in found},
         out,
         label=label,
+        classes=classes or None,
         groups=(group, new_group),
         heads=head or ("linear", "knn"),
         n_folds=n_folds,

@@ -30,6 +30,7 @@ def shift(
     *,
     label: str = "label",
     overlays: tuple[Labels | None, Labels | None] = (None, None),
+    classes: Sequence[str] | None = None,
     groups: tuple[str | None, str | None] = (None, None),
     heads: Sequence[str] = ("linear", "knn"),
     n_folds: int = 5,
@@ -52,6 +53,7 @@ def shift(
         out: the run folder: ``results.json``, ``tables/``, and predictions and folds of both sets.
         label: the column of the class, in both tables.
         overlays: labels laid over the known and the new table instead.
+        classes: those that take part; all that both sets have if None.
         groups: the columns whose cells stay together and are resampled together, of the known and the new cells; as in
             :func:`~leukoscope.probes.evaluate.evaluate`.
         heads: which heads.
@@ -77,7 +79,7 @@ def shift(
     truth = labels_of_cells(strangers, label=label, overlay=overlays[1])
     seen = next(iter(known.values())).cells
     own = labels_of_cells(seen, label=label, overlay=overlays[0])
-    common = _common(own, truth)
+    common = _common(own, truth, classes)
     ids = seen["cell_id"].to_numpy()
     cells = evaluated_cells(
         known,
@@ -112,9 +114,13 @@ def shift(
     return content
 
 
-def _common(known: np.ndarray, new: np.ndarray) -> list[str]:
+def _common(known: np.ndarray, new: np.ndarray, classes: Sequence[str] | None) -> list[str]:
     sets = [{label for label in labels if label is not None} for labels in (known, new)]
     common = sorted(sets[0] & sets[1])
+    if classes is not None:
+        if missing := [name for name in classes if name not in common]:
+            raise InputError(f"shift: class {missing[0]!r} is not in both sets; they share {', '.join(common)}")
+        common = sorted(classes)
     if len(common) < 2:
         raise InputError(
             f"shift: known cells have classes {', '.join(sorted(sets[0]))}, new ones {', '.join(sorted(sets[1]))}; "

@@ -121,7 +121,7 @@ class Sample(Settings):
 
 
 class Shift(Settings):
-    """Cells of another origin, on which the heads of ``task`` are tried too, in the classes common to both.
+    """Cells of another origin, on which the heads of ``task`` are tried too, in ``classes`` or all that both have.
 
     ``label`` and ``merge`` name the classes of these cells as the task names them. ``remedies`` are tried beside the
     cells as they come: the encoder's batch norms re-estimated on them, their colours brought to those of the task's.
@@ -130,6 +130,7 @@ class Shift(Settings):
     task: str
     cells: str
     label: str = "label"
+    classes: tuple[str, ...] | None = None
     merge: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     group: str | None = None
     heads: tuple[str, ...] = Field(default=("linear", "knn"), min_length=1)

@@ -35,6 +35,7 @@ def carry_over(space: Workspace, name: str, bundles: Mapping[str, Mapping[str, P
         new,
         out,
         overlays=(labels, truth),
+        classes=plan.classes,
         groups=(task.group, plan.group),
         heads=plan.heads,
         folds=task_folds(space, plan.task, cellset, labels),
