@@ -51,7 +51,9 @@ RECIPE: dict[str, Any] = {
             "finetune": {"two-step": TWO_STEP},
         }
     },
-    "shifts": {"elsewhere": {"cells": "patient", "task": "kinds", "merge": {"leukocyte": ["LYM", "NEU"]}}},
+    "shifts": {
+        "elsewhere": {"cells": "patient", "task": "kinds", "merge": {"leukocyte": ["LYM", "NEU"]}, "heads": ["knn"]}
+    },
     "samples": {"patient": {"cells": "patient", "task": "kinds", "encoder": "random"}},
 }
 

@@ -20,7 +20,7 @@ from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.confusion import confusion
 from leukoscope.scores.results import group_of, scores_table
 from leukoscope.scores.shift import REMEDIED, drop_table, drops
-from leukoscope.scores.summary import summarise
+from leukoscope.scores.summary import described, replicates
 
 
 def shift(
@@ -143,19 +143,16 @@ def _others(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 def _score(run: RunFolder, found: Across, *, n_bootstrap: int, seed: int) -> dict[str, Any]:
     """Scores, drops and confusion; predictions, folds and tables go into the run folder."""
     (run.path / "tables").mkdir()
-    scores = {}
-    for name, each in (("known", found.known), ("new", found.new)):
+    scores, resampled = {}, {}
+    for number, (name, each) in enumerate((("known", found.known), ("new", found.new))):
         predictions_file.write(run.path / f"{name}.predictions.parquet", each.predictions)
         folds_file.write(run.path / f"{name}.folds.parquet", each.folds)
-        groups = group_of(each.folds)
-        scores[name] = summarise(each.predictions, groups=groups, n_bootstrap=n_bootstrap, seed=seed).scores
+        # Other seeds for the other set: the two are resampled independently of each other.
+        resampled[name] = replicates(
+            each.predictions, groups=group_of(each.folds), n_bootstrap=n_bootstrap, seed=seed + number
+        )
+        scores[name] = described(each.predictions, resampled[name]).scores
         scores_table(scores[name]).to_csv(run.path / "tables" / f"scores_{name}.csv", index=False)
-    lost = drops(
-        found.known.predictions,
-        found.new.predictions,
-        groups=(group_of(found.known.folds), group_of(found.new.folds)),
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
+    lost = drops(resampled["known"], resampled["new"])
     drop_table(lost).to_csv(run.path / "tables" / "drop.csv", index=False)
     return {"scores": scores, "drop": lost, "confusion": confusion(found.new.predictions)}

@@ -6,39 +6,28 @@ import pandas as pd
 
 from leukoscope.scores.intervals import interval
 from leukoscope.scores.metrics import METRICS
-from leukoscope.scores.summary import replicates
 
+Replicates = Mapping[tuple[str, str], np.ndarray]
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc_macro", "ece")
 
 
-def drops(
-    known: pd.DataFrame,
-    new: pd.DataFrame,
-    *,
-    groups: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = (None, None),
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, dict[str, dict[str, float | None]]]]:
+def drops(known: Replicates, new: Replicates) -> dict[str, dict[str, dict[str, dict[str, float | None]]]]:
     """What is lost between cells of a known kind and new ones: ``known - new`` by encoder, head and metric.
 
-    Both are means over the folds whose heads predicted both. The interval resamples the cells (or groups) of the two
-    sets independently of each other; a positive drop of ``ece`` means that calibration is better on the new cells.
+    Both are means over the folds whose heads predicted both; a positive drop of ``ece`` means that calibration is
+    better on the new cells. The interval is that of two sets resampled independently of each other, so the replicates of
+    the two must be of different seeds.
 
     Args:
-        known: predictions of held-out cells of the set that the heads were fitted on.
-        new: predictions of the new cells by the same heads; an encoder may occur here alone as ``NAME + REMEDY``.
-        groups: the group of each ``cell_id`` of the known and the new cells, which is then resampled instead of cells.
-        n_bootstrap: resamples of the intervals.
-        seed: of the resamples.
+        known: :func:`~leukoscope.scores.summary.replicates` of held-out cells of the set that heads were fitted on.
+        new: of the new cells by the same heads; an encoder may occur here alone as ``NAME + REMEDY``.
 
     Returns:
         ``found[ENCODER][HEAD][METRIC]`` with ``known``, ``new``, ``drop``, ``low`` and ``high`` of the drop.
     """
-    a = replicates(known, groups=groups[0], n_bootstrap=n_bootstrap, seed=seed)
-    b = replicates(new, groups=groups[1], n_bootstrap=n_bootstrap, seed=seed + 1)
     found: dict[str, dict[str, dict[str, dict[str, float | None]]]] = {}
-    for (encoder, head), values in b.items():
-        reference = a[encoder.partition(REMEDIED)[0], head]
+    for (encoder, head), values in new.items():
+        reference = known[encoder.partition(REMEDIED)[0], head]
         found.setdefault(encoder, {})[head] = {
             name: _drop(reference[:, METRICS.index(name)], values[:, METRICS.index(name)]) for name in SHOWN
         }

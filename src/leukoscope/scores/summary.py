@@ -40,15 +40,18 @@ def summarise(
     Raises:
         InputError: when the predictions are not valid.
     """
-    found = replicates(table, groups=groups, n_bootstrap=n_bootstrap, seed=seed)
+    return described(table, replicates(table, groups=groups, n_bootstrap=n_bootstrap, seed=seed))
+
+
+def described(table: pd.DataFrame, found: Mapping[tuple[str, str], np.ndarray]) -> Summary:
+    """What :func:`summarise` gives, of the ``replicates`` of a table."""
     classes = classes_of(table)
     support = np.bincount(truth_of(table.drop_duplicates("cell_id")), minlength=len(classes))
     scores: Scores = {}
     rows = []
     for (encoder, head), of_folds in found.items():
         n_overall = len(METRICS)
-        described = {name: _described(of_folds[:, i]) for i, name in enumerate(METRICS)}
-        scores.setdefault(encoder, {})[head] = described
+        scores.setdefault(encoder, {})[head] = {name: _described(of_folds[:, i]) for i, name in enumerate(METRICS)}
         of_classes = of_folds[:, n_overall:].reshape(len(of_folds), len(PER_CLASS), len(classes), -1)
         rows += [
             {
