@@ -15,8 +15,8 @@ def drops(known: Replicates, new: Replicates) -> dict[str, dict[str, dict[str, d
     """What is lost between cells of a known kind and new ones: ``known - new`` by encoder, head and metric.
 
     Both are means over the folds whose heads predicted both; a positive drop of ``ece`` means that calibration is
-    better on the new cells. The interval is that of two sets resampled independently of each other, so the replicates of
-    the two must be of different seeds.
+    better on the new cells. The interval is that of two sets resampled independently of each other, so the
+    replicates of the two must be of different seeds.
 
     Args:
         known: :func:`~leukoscope.scores.summary.replicates` of held-out cells of the set that heads were fitted on.
