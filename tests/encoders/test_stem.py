@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.backbone import create_backbone
-from leukoscope.encoders.stem import FoldedStem, adapt_stem
+from leukoscope.encoders.stem import FoldedStem, adapt_stem, with_ones_channel
 
 GREY = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -97,3 +97,26 @@ def test_a_stem_without_a_plain_convolution_is_refused() -> None:
     backbone = timm.create_model("resnetv2_50x1_bit", num_classes=0)
     with pytest.raises(InputError, match="resnetv2_50x1_bit: its stem is no plain convolution of RGB"):
         adapt_stem(backbone, 1)
+
+
+def test_a_channel_of_ones_does_what_is_folded_into_a_stem(rgb) -> None:
+    _, path = rgb("resnet18")
+    folded = create_backbone("resnet18", channels=1, weights=path, seed=0, mean=(0.2,), std=(0.1,)).eval()
+    tensors = with_ones_channel(folded.state_dict(), "conv1", biased=False)
+    plain = create_backbone("resnet18", channels=2, seed=1).eval()
+    plain.load_state_dict(tensors)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            plain(torch.cat([GREY, torch.ones_like(GREY)], 1)), folded(GREY), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_channel_of_ones_does_what_a_bias_does() -> None:
+    conv = nn.Conv2d(1, 4, 3)
+    state = {f"stem.{name}": value for name, value in conv.state_dict().items()}
+    tensors = with_ones_channel(state, "stem", biased=False)
+    assert tensors is not None
+    assert set(tensors) == {"stem.weight"}
+    found = nn.functional.conv2d(torch.cat([GREY, torch.ones_like(GREY)], 1), tensors["stem.weight"])
+    torch.testing.assert_close(found, conv(GREY))
+    assert with_ones_channel(state, "stem", biased=True) is None

@@ -11,6 +11,7 @@ from leukoscope.cli.demo import demo
 from leukoscope.cli.embed import embed
 from leukoscope.cli.evaluate import evaluate
 from leukoscope.cli.explain import explain
+from leukoscope.cli.export import export
 from leukoscope.cli.finetune import finetune
 from leukoscope.cli.fit import fit
 from leukoscope.cli.pack import pack
@@ -48,6 +49,7 @@ app.command("embed")(embed)
 app.command("evaluate")(evaluate)
 app.command("explain")(explain)
 app.command("finetune")(finetune)
+app.command("export")(export)
 app.command("fit")(fit)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)

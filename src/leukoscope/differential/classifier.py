@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from pydantic import model_validator
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.calibration import apply_temperature
+from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.weights import read_weights
 from leukoscope.probes.head import Head
@@ -114,3 +115,33 @@ class Classifier:
         with torch.inference_mode():
             p = self.head.probabilities(torch.from_numpy(np.ascontiguousarray(x, np.float32)))
         return apply_temperature(p.cpu().numpy(), self.info.temperature)
+
+    def module(self) -> nn.Module:
+        """The same as a module, from features ``(n, D)`` to calibrated probabilities ``(n, K)`` float32, for export."""
+        return _Calibrated(self.head, self.info.temperature).eval()
+
+    def refuse_other(self, encoder: Encoder) -> None:
+        """Refuse an encoder that the classifier was not fitted on.
+
+        Raises:
+            InputError: when the fingerprints differ.
+        """
+        info, found = self.info, encoder.fingerprint
+        if found != info.encoder_fingerprint:
+            raise InputError(
+                f"the classifier was fitted on features of another encoder ({info.timm_name}, "
+                f"{info.encoder_fingerprint[:12]}) than this one ({encoder.info.timm_name}, {found[:12]}); fit it anew"
+            )
+
+
+class _Calibrated(nn.Module):
+    """As :func:`~leukoscope.differential.calibration.apply_temperature`, in torch and float32."""
+
+    def __init__(self, head: Head, temperature: float) -> None:
+        super().__init__()
+        self.head, self.temperature = head, temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.head.probabilities(x)
+        logits = p.clamp_min(torch.finfo(p.dtype).tiny).log()
+        return torch.softmax(logits / self.temperature, dim=1)

@@ -74,12 +74,7 @@ def refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) ->
     info, cells = classifier.info, cellset.info
     if len(cellset) == 0:
         raise InputError(f"{cellset.path}: holds no cells to count")
-    found = encoder.fingerprint
-    if found != info.encoder_fingerprint:
-        raise InputError(
-            f"the classifier was fitted on features of another encoder ({info.timm_name}, "
-            f"{info.encoder_fingerprint[:12]}) than this one ({encoder.info.timm_name}, {found[:12]}); fit it anew"
-        )
+    classifier.refuse_other(encoder)
     # Other names may be other words for the same; the same names in another order are another order of the channels.
     mixed_up = cells.channels != info.channels and sorted(cells.channels) == sorted(info.channels)
     if len(cells.channels) != len(info.channels) or mixed_up:

@@ -11,7 +11,7 @@ class SmallMapConv2d(nn.Conv2d):
 
     Cells are small: at 64 px the last stage of a ResNet works on maps of 2x2 pixels, where the backward pass of
     the CPU's convolutions is several times slower than the product of the same numbers. Values, gradients and state
-    are those of ``nn.Conv2d``, up to rounding; other maps, devices and autocast take its way.
+    are those of ``nn.Conv2d``, up to rounding; other maps and devices, autocast and exported graphs take its way.
     """
 
     @classmethod
@@ -34,7 +34,8 @@ class SmallMapConv2d(nn.Conv2d):
         assert not isinstance(self.padding, str)
         sizes = zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
         h, w = ((size + 2 * pad - kernel) // stride + 1 for size, pad, kernel, stride in sizes)
-        if x.device.type != "cpu" or h * w > _PIXELS or torch.is_autocast_enabled("cpu"):
+        other_way = torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()
+        if x.device.type != "cpu" or h * w > _PIXELS or other_way:
             return super().forward(x)
         (top, left), (down, right) = self.padding, self.stride
         x = F.pad(x, (left, left, top, top)).permute(0, 2, 3, 1)

@@ -81,6 +81,27 @@ def match_stem(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
 
 
+def with_ones_channel(tensors: Mapping[str, Tensor], name: str, *, biased: bool) -> dict[str, Tensor] | None:
+    """``tensors`` for a network whose images have one more channel, 1 everywhere; None where that is not needed.
+
+    What is folded into the stem ``name`` becomes the weights of that channel: a convolution that pads it with zeros has
+    the right border, and needs no :class:`FoldedStem`. So does a bias, where timm's own stem is not ``biased``.
+    """
+    changed = dict(tensors)
+    if f"{name}.{_OFFSET}" in changed:
+        offset, weight = changed.pop(f"{name}.{_OFFSET}"), changed.pop(f"{name}.conv.weight")
+        if f"{name}.conv.bias" in changed:
+            changed[f"{name}.bias"] = changed.pop(f"{name}.conv.bias")
+    elif f"{name}.bias" in changed and not biased:
+        weight, bias = changed[f"{name}.weight"], changed.pop(f"{name}.bias")
+        offset = torch.zeros_like(weight[:, :1])
+        offset[:, 0, 0, 0] = bias
+    else:
+        return None
+    changed[f"{name}.weight"] = torch.cat([weight, offset], dim=1)
+    return changed
+
+
 def stem_name(backbone: nn.Module) -> str:
     """The name of the first convolution of a timm backbone.
 
