@@ -124,6 +124,20 @@ def test_a_file_that_computes_something_else_is_not_kept(make_set: MakeSet, tmp_
     assert not list(tmp_path.glob("*.onnx*"))
 
 
+class Undecided(nn.Module):
+    """What it does depends on values, which a graph cannot hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_exported_is_told_in_one_line(make_set: MakeSet, tmp_path: Path) -> None:
+    encoder = random_encoder("test_resnet", make_set(), size=32)
+    with pytest.raises(InputError, match=r"test_resnet: torch cannot export it to ONNX \(") as error:
+        export_onnx(encoder, tmp_path / "e.onnx", head=Undecided())
+    assert "\n" not in str(error.value)
+
+
 def test_what_is_not_installed_is_told_with_the_extra(
     make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
