@@ -140,6 +140,17 @@ def test_other_settings_or_cells_do_not_go_on_with_a_run(few_cells: Path, tmp_pa
     pretrain([cells], out, settings=settings(epochs=1, log_steps=7, checkpoint_minutes=9))
 
 
+def test_a_run_of_an_older_version_is_gone_on_with(few_cells: Path, tmp_path: Path) -> None:
+    """Keys that came since are not in its recipe; they have their defaults."""
+    cells, out = CellSet.open(few_cells), tmp_path / "run"
+    pretrain([cells], out, settings=settings(epochs=1))
+    kept = [line for line in (out / "recipe.yaml").read_text().splitlines() if "gamma" not in line]
+    (out / "recipe.yaml").write_text("\n".join(kept))
+    pretrain([cells], out, settings=settings(epochs=1))
+    with pytest.raises(InputError, match=r"this run began with train\.gamma = 0\.1, not 0\.5"):
+        pretrain([cells], out, settings=settings(epochs=1, gamma=0.5))
+
+
 def test_a_folder_of_something_else_is_not_written_into(few_cells: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists already; choose another name or give --overwrite"):

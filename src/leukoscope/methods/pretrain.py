@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import Labels, labels_of
+from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json, refuse_folder
 from leukoscope.common.runs import RunFolder, clear_run, log, run_folder, run_mark
 from leukoscope.common.settings import read_yaml
@@ -31,6 +32,8 @@ from leukoscope.views.preprocess import Preprocess
 
 # What may differ when a run is taken up again: it changes no number.
 _FREE = ("device", "log_steps", "checkpoint_minutes")
+# What a run's recipe tells of its cells, beside the settings.
+_OF_THE_CELLS = ("cells", "labels")
 
 
 def pretrain(
@@ -212,13 +215,23 @@ def _finished(out: Path, recipe: Mapping[str, Any]) -> bool:
     if not (out / "recipe.yaml").exists():
         refuse_folder(out, run_mark("pretrain"))
         return False
-    before = read_yaml(out / "recipe.yaml")
+    before = _with_defaults(read_yaml(out / "recipe.yaml"))
     refuse_changed(_binding(before), _binding(recipe), out)
     if not (out / "results.json").exists():
         return False
     read_json(out / "results.json")
     log.warning(f"{out}: this run is finished already; give --overwrite to train again")
     return True
+
+
+def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a run that an older version began: keys that came since have their defaults."""
+    own = {key: recipe[key] for key in _OF_THE_CELLS if key in recipe}
+    settings = {key: value for key, value in recipe.items() if key not in _OF_THE_CELLS}
+    try:
+        return PretrainSettings.parse(settings, "recipe.yaml").model_dump(mode="json") | own
+    except InputError:
+        return recipe
 
 
 def _binding(recipe: Mapping[str, Any]) -> dict[str, Any]:
