@@ -3,8 +3,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, LabelsFile, Overrides, Overwrite, Seed
-from leukoscope.cli.output import say, say_json, say_table
+from leukoscope.cli.options import (
+    Device,
+    GroupColumn,
+    Heads,
+    Json,
+    LabelColumn,
+    LabelsFile,
+    NBootstrap,
+    NFolds,
+    Overrides,
+    Overwrite,
+    Seed,
+)
+from leukoscope.cli.output import interval, percent, say, say_json, say_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +30,6 @@ _SUPERVISED = "Also train from scratch in the same folds: mlp, resnet18, vit_sma
 _FINETUNE = "Also fine-tune an encoder in the same folds, two-step; --set finetune.NAME.preset=full; may be repeated."
 _PRETRAIN = "A CellSet that encoders were pre-trained on, searched for evaluated cells; may be repeated."
 _RUN = "The pre-training run behind features, or its encoder: curves and Grad-CAM for the report; may be repeated."
-_HEAD = "linear, mlp, knn, or as papers have them: linear-sgd, linear-dinobloom-text, knn-20, ...; may be repeated."
 _FEW = "Also fit heads on so few labelled cells of each training fold, drawn several times; draws: --set few.draws=5."
 _CLASS_GROUPS = "Also score groups of classes: 'lymphoid=LYM,CLL;other=*', where * is the rest."
 _AUDIT = "The audit.json of these cells, for the report."
@@ -31,8 +42,8 @@ def evaluate(
     label: LabelColumn = "label",
     labels: LabelsFile = None,
     group: GroupColumn = None,
-    head: Annotated[list[str] | None, typer.Option("--head", help=_HEAD)] = None,
-    n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)] = 5,
+    head: Heads = None,
+    n_folds: NFolds = 5,
     repeats: Annotated[int, typer.Option("--repeats", help="Repetitions with other folds.", min=1)] = 1,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds of the heads to average over.", min=1)] = 1,
     folds: Annotated[Path | None, typer.Option("--folds", metavar="FILE", help="Folds made before.")] = None,
@@ -47,7 +58,7 @@ def evaluate(
     class_groups: Annotated[
         str | None, typer.Option("--class-groups", metavar="GROUP=CLASS,...;...", help=_CLASS_GROUPS)
     ] = None,
-    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    n_bootstrap: NBootstrap = 1000,
     seed: Seed = 0,
     device: Device = "auto",
     overrides: Overrides = None,
@@ -155,7 +166,7 @@ def _say_scores(results: dict[str, Any]) -> None:
 
 def _say_table(scores: dict[str, Any]) -> None:
     rows = [
-        [f"{encoder} {head}", _with_interval(found["accuracy"]), *(_percent(found[name]["mean"]) for name in _BESIDE)]
+        [f"{encoder} {head}", _with_interval(found["accuracy"]), *(percent(found[name]["mean"]) for name in _BESIDE)]
         for encoder, heads in scores.items()
         for head, found in heads.items()
     ]
@@ -171,8 +182,4 @@ _BESIDE = ("balanced_accuracy", "f1_macro")
 
 
 def _with_interval(score: dict[str, Any]) -> str:
-    return f"{_percent(score['mean'])} [{_percent(score['low'])}, {_percent(score['high'])}]"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return f"{percent(score['mean'])} {interval(score['low'], score['high'])}"

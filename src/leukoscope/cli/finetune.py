@@ -4,7 +4,7 @@ from typing import Annotated, Any
 import typer
 
 from leukoscope.cli import options
-from leukoscope.cli.output import say, say_json, say_table
+from leukoscope.cli.output import interval, percent, say, say_json, say_table
 from leukoscope.common.errors import InputError
 
 _ENCODER = "Where to start: an encoder bundle; or random:NAME, imagenet:NAME, imagenet:NAME@FILE with a timm NAME."
@@ -39,7 +39,7 @@ def finetune(
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
     only: options.Only = None,
     size: options.Size = None,
-    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    n_bootstrap: options.NBootstrap = 1000,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
     device: options.Device = "auto",
     overrides: options.Overrides = None,
@@ -112,7 +112,7 @@ def finetune(
 def _say_parts(results: dict[str, Any]) -> None:
     rows = [
         [part, told["n"], f"{told['log_loss']['value']:.3f}", _with_interval(told["accuracy"])]
-        + [_percent(told[metric]["value"]) for metric in ("balanced_accuracy", "f1_macro")]
+        + [percent(told[metric]["value"]) for metric in ("balanced_accuracy", "f1_macro")]
         for part, told in results["parts"].items()
     ]
     say_table(["cells", "n", "loss", "accuracy", "balanced accuracy", "F1"], rows)
@@ -132,8 +132,4 @@ def _say_parts(results: dict[str, Any]) -> None:
 
 
 def _with_interval(score: dict[str, Any]) -> str:
-    return f"{_percent(score['value'])} [{_percent(score['low'])}, {_percent(score['high'])}]"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return f"{percent(score['value'])} {interval(score['low'], score['high'])}"

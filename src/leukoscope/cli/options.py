@@ -31,3 +31,13 @@ Only = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output path holds already.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one machine-readable line of JSON.")]
+Heads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        help="linear, mlp, knn, or as papers have them: "
+        "linear-sgd, linear-dinobloom-text, knn-20, ...; may be repeated.",
+    ),
+]
+NFolds = Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)]
+NBootstrap = Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)]

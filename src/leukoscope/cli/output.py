@@ -20,6 +20,16 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, text:
     sys.stdout.flush()
 
 
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal, or a dash where it is not defined."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The two ends of an interval of a share, as percentages."""
+    return f"[{percent(low)}, {percent(high)}]"
+
+
 def say_json(wanted: bool, answer: Mapping[str, Any]) -> None:
     """Print ``answer`` as the last line of JSON when ``--json`` was given."""
     if wanted:

@@ -3,8 +3,20 @@ from typing import Annotated
 
 import typer
 
-from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, LabelsFile, Overrides, Overwrite, Seed
-from leukoscope.cli.output import say, say_json, say_table
+from leukoscope.cli.options import (
+    Device,
+    GroupColumn,
+    Heads,
+    Json,
+    LabelColumn,
+    LabelsFile,
+    NBootstrap,
+    NFolds,
+    Overrides,
+    Overwrite,
+    Seed,
+)
+from leukoscope.cli.output import percent, say, say_json, say_table
 
 _FEATURES = "Features (.h5ad) of the same cells by one or more encoders; NAME=FILE names the encoder."
 _DATABASE = "Column that says where a cell was collected: a database, an instrument, a batch, a slide."
@@ -21,9 +33,9 @@ def sanity(
     label: LabelColumn = "label",
     labels: LabelsFile = None,
     group: GroupColumn = None,
-    head: Annotated[list[str] | None, typer.Option("--head", help="As of evaluate; may be repeated.")] = None,
-    n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)] = 5,
-    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    head: Heads = None,
+    n_folds: NFolds = 5,
+    n_bootstrap: NBootstrap = 1000,
     seed: Seed = 0,
     device: Device = "auto",
     overrides: Overrides = None,
@@ -56,21 +68,17 @@ def sanity(
     say_table(
         [f"{database} told from", "accuracy"],
         [
-            *([name, _percent(found["accuracy"]["mean"])] for name, found in batch["encoders"].items()),
-            ["the class alone", _percent(batch["from_label"])],
-            ["nothing (the largest)", _percent(batch["majority"])],
+            *([name, percent(found["accuracy"]["mean"])] for name, found in batch["encoders"].items()),
+            ["the class alone", percent(batch["from_label"])],
+            ["nothing (the largest)", percent(batch["majority"])],
         ],
     )
     say(
-        f"the class told from {database} alone: {_percent(batch['label_from_batch'])}, "
-        f"from nothing: {_percent(batch['label_majority'])}"
+        f"the class told from {database} alone: {percent(batch['label_from_batch'])}, "
+        f"from nothing: {percent(batch['label_majority'])}"
     )
     if results["sanity"] is not None:
         table = sanity_table(results["sanity"]["scores"])
-        rows = [[*row[:3], *map(_percent, row[3:])] for row in table.itertuples(index=False)]
+        rows = [[*row[:3], *map(percent, row[3:])] for row in table.itertuples(index=False)]
         say_table(list(table.columns), rows, text=("head", "tested on"))
     say_json(json, {"results": str(out / "results.json"), **results})
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"

@@ -3,8 +3,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leukoscope.cli.options import Device, GroupColumn, Json, LabelColumn, Overrides, Overwrite, Seed
-from leukoscope.cli.output import say, say_json, say_table
+from leukoscope.cli.options import (
+    Device,
+    GroupColumn,
+    Heads,
+    Json,
+    LabelColumn,
+    NBootstrap,
+    NFolds,
+    Overrides,
+    Overwrite,
+    Seed,
+)
+from leukoscope.cli.output import interval, percent, say, say_json, say_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +36,9 @@ def shift(
     classes: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help=_CLASS)] = None,
     group: GroupColumn = None,
     new_group: Annotated[str | None, typer.Option("--new-group", metavar="COLUMN", help=_NEW_GROUP)] = None,
-    head: Annotated[list[str] | None, typer.Option("--head", help="As of evaluate; may be repeated.")] = None,
-    n_folds: Annotated[int, typer.Option("--n-folds", help="Folds of the known cells.", min=2)] = 5,
-    n_bootstrap: Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)] = 1000,
+    head: Heads = None,
+    n_folds: NFolds = 5,
+    n_bootstrap: NBootstrap = 1000,
     seed: Seed = 0,
     device: Device = "auto",
     overrides: Overrides = None,
@@ -54,7 +65,7 @@ def shift(
         overwrite=overwrite,
     )
     rows = [
-        [f"{encoder} {name}", *(_percent(metrics["accuracy"][key]) for key in ("known", "new", "drop")), _ends(metrics)]
+        _row(f"{encoder} {name}", metrics["accuracy"])
         for encoder, heads in results["drop"].items()
         for name, metrics in heads.items()
     ]
@@ -73,10 +84,6 @@ def _of(name: str, strangers: "Mapping[str, Features]") -> "dict[str, Features]"
     return own
 
 
-def _ends(metrics: dict[str, Any]) -> str:
-    low, high = (_percent(metrics["accuracy"][end]) for end in ("low", "high"))
-    return f"[{low}, {high}]"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _row(name: str, accuracy: dict[str, Any]) -> list[str]:
+    shares = (percent(accuracy[key]) for key in ("known", "new", "drop"))
+    return [name, *shares, interval(accuracy["low"], accuracy["high"])]
