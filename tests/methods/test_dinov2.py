@@ -83,6 +83,42 @@ def test_the_three_terms_are_the_authors(separate: bool) -> None:
         assert loss.item() == pytest.approx((class_loss + patch_loss + 0.1 * spread).item(), rel=1e-3)
 
 
+def sinkhorn(told: Tensor, temperature: float) -> Tensor:
+    """As the authors have it (``sinkhorn_knopp_teacher``): three times outputs, then cells, share alike."""
+    q = torch.exp(told / temperature).T
+    q = q / q.sum()
+    for _ in range(3):
+        q = q / q.sum(dim=1, keepdim=True) / len(q)
+        q = q / q.sum(dim=0, keepdim=True) / q.shape[1]
+    return (q * q.shape[1]).T
+
+
+def test_sinkhorn_takes_the_place_of_both_centres() -> None:
+    ours = dinov2(centring="sinkhorn")
+    for step in range(2):
+        x = views(step)
+        random.seed(step)
+        mask = ours.mask(8, SIZE)
+        random.seed(step)
+        loss, numbers = ours.loss(x, torch.arange(4), at(step))
+        temperature = 0.04 + 0.03 * step / 6
+        tokens = torch.cat([torch.zeros(8, 1, dtype=torch.bool), mask.flatten(1)], dim=1)
+        with torch.no_grad():
+            taught = ours.teacher.encode(torch.cat(x))
+            learned = ours.student.encode(torch.cat(x), mask=tokens)
+            told, said = ours.teacher_heads[0](taught[:, 0]), ours.student_heads[0](learned[:, 0])
+            codes = sinkhorn(told, temperature)  # of both views together
+            class_loss = -(codes * F.log_softmax(torch.cat([said[4:], said[:4]]) / 0.1, dim=-1)).sum(-1).mean()
+            patches = sinkhorn(ours.teacher_heads[0](taught[tokens]), temperature)
+            each = -(patches * F.log_softmax(ours.student_heads[0](learned[tokens]) / 0.1, dim=-1)).sum(-1)
+            weight = (1 / mask.sum(dim=(1, 2)).clamp(min=1)).repeat_interleave(mask.sum(dim=(1, 2)))
+        assert numbers["class_loss"].item() == pytest.approx(class_loss.item(), rel=1e-4)
+        assert numbers["patch_loss"].item() == pytest.approx(((each * weight).sum() / 8).item(), rel=1e-4)
+        assert loss.isfinite()
+        assert not ours.class_loss.center.any()
+        assert not ours.patch_loss.center.value.any()
+
+
 def test_masked_patches_are_hidden_from_the_student_and_from_it_alone() -> None:
     ours = dinov2()
     x = torch.cat(views(0))

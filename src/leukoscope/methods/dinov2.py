@@ -1,7 +1,9 @@
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
+from lightly.loss.swav_loss import sinkhorn
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.heads import DINOv2ProjectionHead
 from lightly.models.utils import deactivate_requires_grad, random_block_mask, update_momentum
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
+from leukoscope.methods.gather import processes
 from leukoscope.methods.teacher import TeacherSettings
 from leukoscope.methods.twin import momentum_twin
 from leukoscope.scores.spectrum import spread
@@ -23,6 +26,9 @@ class DINOv2Settings(TeacherSettings):
     """DINOv2. The defaults are those of its authors' configuration."""
 
     momentum: float = Field(default=0.992, ge=0, le=1)
+    centring: Literal["mean", "sinkhorn"] = "mean"
+    """How the teacher's outputs are kept from being constant: less their moving mean, or shared out by Sinkhorn-Knopp,
+    as the authors have it for ViT-L and ViT-g."""
     separate_heads: bool = False
     """A head of its own for patches, as the authors have it for ViT-L and ViT-g."""
     class_weight: float = Field(default=1.0, ge=0)
@@ -68,7 +74,9 @@ class DINOv2(Method):
         self.teacher = momentum_twin(self.student)
         self.student_heads, self.teacher_heads = self._create_heads(seed), self._create_heads(seed)
         deactivate_requires_grad(self.teacher_heads)
-        temperatures = {"student_temp": settings.student_temperature, "center_momentum": settings.center_momentum}
+        # With momentum 1 the centre stays at zero: what Sinkhorn-Knopp gives is not centred again.
+        momentum = 1.0 if settings.centring == "sinkhorn" else settings.center_momentum
+        temperatures = {"student_temp": settings.student_temperature, "center_momentum": momentum}
         self.class_loss = DINOLoss(settings.outputs, **temperatures)
         self.patch_loss = IBOTPatchLoss(settings.outputs, **temperatures)
         self.koleo = KoLeoLoss()
@@ -94,6 +102,8 @@ class DINOv2(Method):
             ]
         said_patches = self.student_heads[-1](learned[tokens]).float()
         temperature = self.settings.temperature_at(progress)
+        if self.settings.centring == "sinkhorn":
+            told_class, told_patches = _shared_out(told_class, temperature), _shared_out(told_patches, temperature)
         with torch.autocast(images.device.type, enabled=False):
             class_loss = self.class_loss(list(told_class.chunk(len(large))), said_class, teacher_temp=temperature)
             # Few and small images may end up with no patch masked: nothing to tell, and no centre to move.
@@ -152,3 +162,9 @@ class DINOv2(Method):
                 DINOv2ProjectionHead(int(self.student.vit.embed_dim), chosen.hidden, chosen.bottleneck, chosen.outputs)
                 for _ in range(2 if chosen.separate_heads else 1)
             )
+
+
+def _shared_out(told: Tensor, temperature: float) -> Tensor:
+    """Outputs ``(n, K)`` whose softmax at ``temperature`` uses all outputs equally often over the cells of a batch."""
+    codes = sinkhorn(told, iterations=3, epsilon=temperature, gather_distributed=processes() > 1)
+    return temperature * codes.log()
