@@ -28,6 +28,10 @@ def pretrain(
     ] = None,
     labels: options.LabelsFile = None,
     only: options.Only = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option("--weight", metavar="W", help="How often a CellSet is drawn; once for each, in their order."),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
     device: options.Device = "auto",
     devices: Annotated[int | None, typer.Option("--devices", help="Devices to train on together.")] = None,
@@ -51,6 +55,7 @@ def pretrain(
         "backbone": backbone,
         "policy": policy,
         "label": label,
+        "set_weights": weight or None,
         "train.epochs": epochs,
         "train.batch": batch,
         "train.lr": lr,

@@ -166,5 +166,5 @@ class DINOv2(Method):
 
 def _shared_out(told: Tensor, temperature: float) -> Tensor:
     """Outputs ``(n, K)`` whose softmax at ``temperature`` uses all outputs equally often over the cells of a batch."""
-    codes = sinkhorn(told, iterations=3, epsilon=temperature, gather_distributed=processes() > 1)
+    codes: Tensor = sinkhorn(told, iterations=3, epsilon=temperature, gather_distributed=processes() > 1)
     return temperature * codes.log()

@@ -19,6 +19,7 @@ from leukoscope.encoders.bundle import Encoder, EncoderInfo
 from leukoscope.encoders.stem import match_stem
 from leukoscope.encoders.timminfo import config_of
 from leukoscope.methods.classes import Classes, known_classes
+from leukoscope.methods.kept import keep
 from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.methods.registry import entry
 from leukoscope.training.checkpoint import refuse_changed
@@ -114,9 +115,18 @@ def _train(
     licence = config_of(backbone)["license"]
     method = _create_method(backbone, source.cells, settings, classes)
     monitor = Monitor(source, prepare, train.monitor_cells, train.seed, _labels(sets, classes))
-    numbers = fit(fabric, method, source, views, train, out, monitor=monitor)
+
+    def made() -> Encoder:
+        return _encoder(method, sets, settings, mean, std, classes, licence)
+
+    def keep_due(epoch: int, numbers: Mapping[str, float]) -> None:
+        due = settings.keep_every and epoch % settings.keep_every == 0 and epoch < train.epochs
+        if due and fabric.is_global_zero:
+            keep(made(), numbers, out, epoch)
+
+    numbers = fit(fabric, method, source, views, train, out, monitor=monitor, after_epoch=keep_due)
     numbers |= monitor.contrast(method.online(), fabric.device, views, train.epochs)
-    return _encoder(method, sets, settings, mean, std, classes, licence), numbers
+    return made(), numbers
 
 
 def _create_backbone(

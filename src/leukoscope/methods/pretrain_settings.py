@@ -30,6 +30,8 @@ class PretrainSettings(Settings):
     """``half`` takes mean and std 0.5, as the paper on imaging flow cytometry; ``set`` those of the cells."""
     set_weights: tuple[float, ...] | None = None
     """How often each CellSet is drawn, relative to each other; None takes every cell once an epoch."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """Keep the encoder every so many epochs, in ``OUT/epochs/N``: scores may peak before the end."""
     train: TrainSettings = TrainSettings()
 
     @field_validator("policy", mode="before")

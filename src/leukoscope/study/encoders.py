@@ -6,6 +6,7 @@ from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.baselines import open_encoder
 from leukoscope.encoders.bundle import random_encoder
+from leukoscope.methods.kept import along
 from leukoscope.methods.pretrain import pretrain
 from leukoscope.methods.pretrain_settings import PretrainSettings
 from leukoscope.study.recipe import EncoderPlan
@@ -32,6 +33,7 @@ class GivenSettings(Settings):
 def make_encoders(space: Workspace, names: Iterable[str]) -> dict[str, dict[str, Path]]:
     """Make encoders of the recipe, each trial of a sweep; returns their bundles by encoder and trial.
 
+    Each epoch that a trial kept is a trial of its own, named ``epoch=N``, after those of the sweep.
     An encoder whose training was cut off goes on where it was.
     """
     bundles: dict[str, dict[str, Path]] = {}
@@ -48,7 +50,15 @@ def make_encoders(space: Workspace, names: Iterable[str]) -> dict[str, dict[str,
         for trial, settings in settings_of(space, name).items():
             log.info("encoder %s %s", name, trial)
             cells = [space.cells(reference) for reference in plan.cells]
-            bundles[name][trial] = pretrain(cells, space.encoder_path(name, trial), settings=settings)
+            run = space.encoder_path(name, trial)
+            bundle = pretrain(cells, run, settings=settings)
+            if settings.keep_every is None:
+                bundles[name][trial] = bundle
+            else:
+                named = {
+                    ",".join(filter(None, (trial, f"epoch={n}"))): kept for n, kept in along(run, settings).items()
+                }
+                bundles[name] |= named
     return bundles
 
 
@@ -66,12 +76,12 @@ def settings_of(space: Workspace, name: str) -> dict[str, PretrainSettings]:
     return found
 
 
-def largest_rankme(space: Workspace, name: str, bundles: Mapping[str, Path]) -> tuple[str, dict[str, float]]:
+def largest_rankme(bundles: Mapping[str, Path]) -> tuple[str, dict[str, float]]:
     """The trial whose features have the largest RankMe on the cells it was trained on, and RankMe where it was watched.
 
-    Of an encoder that is not swept, its one trial.
+    Of an encoder that has but one, this one.
     """
-    finals = {trial: read_json(space.encoder_path(name, trial) / "results.json")["final"] for trial in bundles if trial}
+    finals = {trial: read_json(path.parent / "results.json")["final"] for trial, path in bundles.items() if trial}
     scores = {trial: float(final["rankme"]) for trial, final in finals.items() if "rankme" in final}
     return max(scores, key=scores.__getitem__, default=next(iter(bundles))), scores
 

@@ -74,7 +74,7 @@ def _check_encoder(space: Workspace, task: str, plan: FinetunePlan, where: str) 
         return
     if plan.size is not None:
         raise InputError(f"{where}: size: {plan.encoder} brings its own; leave it out")
-    if known[plan.encoder].swept and known[plan.encoder].choose == "inner":
+    if known[plan.encoder].several and known[plan.encoder].choose == "inner":
         raise InputError(f"{where}: {plan.encoder} is chosen anew in each fold; choose it by rankme")
     if taught_inside(space, plan.encoder) and not taught_for(space, plan.encoder, task):
         raise InputError(f"{where}: {plan.encoder} learns from the labels of another task")
@@ -89,6 +89,6 @@ def _start(
         return lambda fold: baseline
     if taught_inside(space, plan.encoder):
         return lambda fold: Encoder.load(taught_path(space, plan.encoder, task, fold) / "encoder")
-    trial, _ = largest_rankme(space, plan.encoder, bundles[plan.encoder])
+    trial, _ = largest_rankme(bundles[plan.encoder])
     bundle = Encoder.load(bundles[plan.encoder][trial])
     return lambda fold: bundle

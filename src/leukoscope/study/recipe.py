@@ -52,9 +52,9 @@ class EncoderPlan(Settings):
 
     A method that uses labels, on cells that a task evaluates, is pre-trained inside each training fold of that task.
 
-    ``pretrain`` holds the settings of the verb; any value may be ``{sweep: [...]}``, and then ``choose`` says how the
-    best trial is told: ``rankme`` (label-free, the largest), or ``inner`` (by the linear probe inside each
-    training fold, so that no test fold has a say).
+    ``pretrain`` holds the settings of the verb; any value may be ``{sweep: [...]}``, and ``keep_every`` keeps several
+    epochs. Then ``choose`` says how the best of them is told: ``rankme`` (label-free, the largest), or ``inner`` (by
+    the linear probe inside each training fold, so that no test fold has a say).
     """
 
     cells: tuple[str, ...] = Field(min_length=1)
@@ -68,14 +68,14 @@ class EncoderPlan(Settings):
         if sum(origin is not None for origin in (self.pretrain, self.random, self.given)) != 1:
             raise ValueError("give exactly one of pretrain, random and given")
         train = (self.pretrain or {}).get("train", {})
-        if self.swept and self.choose == "rankme" and train.get("monitor_cells", 2) in (0, 1):
-            raise ValueError("a sweep chosen by rankme needs train.monitor_cells, the cells that it is measured on")
+        if self.several and self.choose == "rankme" and train.get("monitor_cells", 2) in (0, 1):
+            raise ValueError("a choice by rankme needs train.monitor_cells, the cells that it is measured on")
         return self
 
     @property
-    def swept(self) -> bool:
-        """Whether it has several trials."""
-        return len(trials(self.pretrain or {})) > 1
+    def several(self) -> bool:
+        """Whether there are several to choose from: the trials of a sweep, the epochs that ``keep_every`` keeps."""
+        return len(trials(self.pretrain or {})) > 1 or (self.pretrain or {}).get("keep_every") is not None
 
 
 class Task(Settings):
@@ -111,7 +111,7 @@ class Task(Settings):
 class Sample(Settings):
     """A new sample to classify and count with a head fitted on all annotated cells of a task.
 
-    Of an encoder that is swept, the trial that ``rankme`` chose is taken.
+    Of an encoder with several trials, the one that ``rankme`` chose is taken.
     """
 
     cells: str
@@ -167,7 +167,7 @@ class Recipe(Settings):
         for name, encoder in self.encoders.items():
             for reference in encoder.cells:
                 self._check_cells(reference, f"encoders.{name}.cells")
-        inner = [name for name, encoder in self.encoders.items() if encoder.swept and encoder.choose == "inner"]
+        inner = [name for name, encoder in self.encoders.items() if encoder.several and encoder.choose == "inner"]
         for name, task in self.tasks.items():
             self._check_cells(task.cells, f"tasks.{name}.cells")
             if inner and "linear" not in task.heads:
@@ -183,7 +183,7 @@ class Recipe(Settings):
             for key, known in ((sample.task, self.tasks), (sample.encoder, self.encoders)):
                 if key not in known:
                     raise ValueError(f"samples.{name} names {key!r}, which the recipe does not define")
-            if self.encoders[sample.encoder].swept and self.encoders[sample.encoder].choose != "rankme":
+            if self.encoders[sample.encoder].several and self.encoders[sample.encoder].choose != "rankme":
                 raise ValueError(f"samples.{name}: {sample.encoder} is chosen anew in each fold; choose it by rankme")
             if overlap(self.acquired(sample.cells), self.acquired(self.tasks[sample.task].cells)):
                 raise ValueError(f"samples.{name} counts cells of {sample.cells}, which its classifier is fitted on")

@@ -28,7 +28,7 @@ def classify_sample(space: Workspace, name: str, bundles: Mapping[str, Path]) ->
     """
     sample = space.recipe.samples[name]
     task, device = space.recipe.tasks[sample.task], space.recipe.device
-    trial, _ = largest_rankme(space, sample.encoder, bundles)
+    trial, _ = largest_rankme(bundles)
     classifier = space.out / "classifiers" / f"{sample.task}-{sample.encoder}-{sample.head}"
     if not classifier.exists():
         log.info("sample %s: fit %s on %s", name, sample.head, sample.task)

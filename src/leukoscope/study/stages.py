@@ -126,7 +126,7 @@ def _sweeps(space: Workspace, bundles: Mapping[str, Mapping[str, Path]]) -> dict
     found = {}
     for name, trials in bundles.items():
         if len(trials) > 1:
-            best, scores = largest_rankme(space, name, trials)
+            best, scores = largest_rankme(trials)
             by = space.recipe.encoders[name].choose
             found[name] = {"score": by, "chosen": best if by == "rankme" else "by fold", "rankme": scores}
     return found

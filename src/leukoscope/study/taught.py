@@ -44,8 +44,10 @@ def check_taught(space: Workspace) -> None:
         if not taught_inside(space, name):
             continue
         where = f"{space.recipe.name}: encoders.{name}"
-        if plan.swept:
-            raise InputError(f"{where}: it is taught inside every training fold; a sweep there is not supported")
+        if plan.several:
+            raise InputError(
+                f"{where}: it is taught inside every training fold; a sweep or keep_every there is not supported"
+            )
         for sample_name, sample in space.recipe.samples.items():
             if sample.encoder == name:
                 raise InputError(f"{space.recipe.name}: samples.{sample_name}: {name} is another encoder in each fold")

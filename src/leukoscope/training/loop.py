@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -28,11 +28,13 @@ def fit(
     out: Path,
     *,
     monitor: Monitor | None = None,
+    after_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> dict[str, float]:
     """Train ``method`` and return the last epoch's numbers; the same call after a kill goes on where it stopped.
 
     Leaves ``history.csv`` (a row an epoch), ``steps.csv`` (a row every ``log_steps``) and ``checkpoint.pt`` in
-    ``out``. On one CPU thread a resumed run ends with the bits of an uninterrupted one.
+    ``out``. ``after_epoch`` is called with the epochs trained and the numbers of the last, before its checkpoint.
+    On one CPU thread a resumed run ends with the bits of an uninterrupted one.
 
     Raises:
         CheckFailed: when the loss diverges, the features collapse or the loss stays at chance.
@@ -73,6 +75,9 @@ def fit(
             refuse_divergence(float(run.sums["loss"]) / run.batches, epoch + 1)
             measured = monitor.measure(method.online(), fabric.device) if monitor else {}
             run.end_epoch(epoch, lr, measured)
+            if after_epoch:
+                after_epoch(epoch + 1, run.numbers)
+            run.save()
             _judge(run, method, settings)
     return run.numbers
 

@@ -78,14 +78,14 @@ class Run:
             row = {key: value.item() for key, value in {"loss": loss, **numbers}.items()}
             self.log.add({"step": progress.step, "epoch": progress.epoch, "lr": lr, "images_per_s": rate, **row})
             self._note = "  ".join(f"{key} {row[key]:.3f}" for key in ("loss", *self.method.watched))
-        # The last step of an epoch is saved by end_epoch, after the epoch's row.
+        # The last step of an epoch is saved after the epoch's row.
         due = time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes
         if due and self.step % self.per_epoch:
-            self._save()
+            self.save()
         return self._note
 
     def end_epoch(self, epoch: int, lr: float, measured: Mapping[str, float]) -> None:
-        """Write the epoch's row and a checkpoint."""
+        """Write the epoch's row."""
         means = {key: self.fabric.all_reduce(value / self.batches) for key, value in self.sums.items()}
         numbers = {**{key: float(value) for key, value in means.items()}, **measured}
         # Every process goes on with the numbers of the first, so that all come to the same verdict.
@@ -95,9 +95,9 @@ class Run:
         if self.fabric.is_global_zero:
             self.history.add({"epoch": epoch, "step": self.step, "lr": lr, **self.numbers})
             log.info(f"epoch {epoch + 1}/{self.settings.epochs}: {told}")
-        self._save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint."""
         self._saved = time.monotonic()
         if not self.fabric.is_global_zero:
             return
