@@ -19,11 +19,12 @@ def cells() -> Data:
     return Data(torch.tensor(x, dtype=torch.float32), torch.tensor(y), 3)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("k", [1, 5, 20])
-def test_votes_are_scikit_learns(cells, k):
+def test_votes_are_scikit_learns(cells, k, metric):
     rows = np.arange(200)
-    head = NearestProbe(k=(k,), whiten=(0,)).fit(cells, [Job(TrainingSet(rows, ()))])[0].head
-    peer = KNeighborsClassifier(k, metric="cosine").fit(cells.x[:200].numpy(), cells.y[:200].numpy())
+    head = NearestProbe(k=(k,), whiten=(0,), metric=metric).fit(cells, [Job(TrainingSet(rows, ()))])[0].head
+    peer = KNeighborsClassifier(k, metric=metric).fit(cells.x[:200].numpy(), cells.y[:200].numpy())
     np.testing.assert_allclose(head.probabilities(cells.x[200:]), peer.predict_proba(cells.x[200:].numpy()), atol=1e-6)
 
 
@@ -68,6 +69,6 @@ def test_k_is_the_most_accurate_in_the_inner_folds(cells):
 
 
 def test_the_state_brings_the_head_back(cells):
-    head = NearestProbe(k=(5,)).fit(cells, [Job(TrainingSet(np.arange(100), ()))])[0].head
+    head = NearestProbe(k=(5,), metric="euclidean").fit(cells, [Job(TrainingSet(np.arange(100), ()))])[0].head
     again = NearestHead.from_state(head.state())
     torch.testing.assert_close(again.probabilities(cells.x), head.probabilities(cells.x))

@@ -4,19 +4,20 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from leukoscope.scores import neighbours
-from leukoscope.scores.neighbours import knn, nearest
+from leukoscope.scores.neighbours import Metric, knn, nearest
 
 
 def features(n: int, seed: int) -> torch.Tensor:
     return torch.randn(n, 16, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("k", [1, 5, 20])
-def test_plain_vote_is_that_of_scikit_learn(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_vote_is_that_of_scikit_learn(k: int, metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "_BLOCK", 1000)
-    train, test, labels = features(200, 0), features(70, 1), torch.arange(200) % 4
-    reference = KNeighborsClassifier(k, metric="cosine").fit(train.numpy(), labels.numpy()).predict_proba(test.numpy())
-    np.testing.assert_allclose(knn(train, labels, test, k, 4).numpy(), reference, atol=1e-6)
+    train, test, labels = 9 + features(200, 0), 9 + features(70, 1), torch.arange(200) % 4
+    reference = KNeighborsClassifier(k, metric=metric).fit(train.numpy(), labels.numpy()).predict_proba(test.numpy())
+    np.testing.assert_allclose(knn(train, labels, test, k, 4, metric=metric).numpy(), reference, atol=1e-6)
 
 
 def test_weighted_vote_is_that_of_instance_discrimination() -> None:

@@ -11,7 +11,7 @@ from leukoscope.probes.basis import principal
 from leukoscope.probes.head import Data, Fitted, Job
 from leukoscope.probes.nested import TrainingSet
 from leukoscope.probes.selection import candidates, validation_scores
-from leukoscope.scores.neighbours import knn, nearest
+from leukoscope.scores.neighbours import Metric, knn, nearest
 
 # Axes with less than this share of the largest variance may be rounding, which scaling would blow up to a signal.
 _ROUNDING = 1e-5
@@ -40,21 +40,23 @@ class Space:
 
 @dataclass(frozen=True)
 class NearestHead:
-    """The training cells in their ``space``: ``x`` ``(m, p)``, ``y`` ``(m,)`` int64; the k nearest by cosine vote."""
+    """The training cells in their ``space``: ``x`` ``(m, p)``, ``y`` ``(m,)`` int64; the k nearest vote."""
 
     x: Tensor
     y: Tensor
     k: int
     n_classes: int
     space: Space
+    metric: Metric = "cosine"
 
     def probabilities(self, x: Tensor) -> Tensor:
         """The share of votes ``(n, K)`` float32 that each class gets."""
-        return knn(self.x, self.y, self.space(x), self.k, self.n_classes)
+        return knn(self.x, self.y, self.space(x), self.k, self.n_classes, metric=self.metric)
 
     def state(self) -> dict[str, Tensor]:
-        """Cells, classes, ``k``, ``n_classes`` and the space on the CPU."""
+        """Cells, classes, ``k``, ``n_classes``, the space and the metric on the CPU."""
         scalars = {"k": torch.tensor(self.k), "n_classes": torch.tensor(self.n_classes)}
+        scalars["euclidean"] = torch.tensor(self.metric == "euclidean")
         tensors = {"x": self.x, "y": self.y, "mean": self.space.mean, "axes": self.space.axes}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()} | scalars
 
@@ -62,11 +64,12 @@ class NearestHead:
     def from_state(cls, state: Mapping[str, Tensor]) -> "NearestHead":
         """The head that :meth:`state` told of."""
         space = Space(state["mean"], state["axes"])
-        return cls(state["x"], state["y"], int(state["k"]), int(state["n_classes"]), space)
+        metric: Metric = "euclidean" if state["euclidean"] else "cosine"
+        return cls(state["x"], state["y"], int(state["k"]), int(state["n_classes"]), space, metric)
 
 
 class NearestProbe(Settings):
-    """The majority of the k nearest training cells by cosine similarity.
+    """The majority of the k nearest training cells by cosine similarity, or by Euclidean distance.
 
     ``whiten`` seeks them along so many principal axes of the standardised training cells, each scaled to unit variance
     (a Mahalanobis distance): what an encoder knows of a cell's kind may lie in directions that light and orientation
@@ -76,6 +79,7 @@ class NearestProbe(Settings):
 
     k: tuple[int, ...] = Field(default=(1, 5, 20), min_length=1)
     whiten: tuple[int, ...] = Field(default=(0, 64, 128, 256), min_length=1)
+    metric: Metric = "cosine"
 
     @property
     def seeded(self) -> bool:
@@ -92,7 +96,7 @@ class NearestProbe(Settings):
         best = max(tried, key=lambda each: (each["accuracy"], -each["whiten"], each["k"]), default=first)
         index = data.rows(job.training.rows)
         (space,) = Space.of(data.x[index], (int(best["whiten"]),))
-        head = NearestHead(space(data.x[index]), data.y[index], int(best["k"]), data.n_classes, space)
+        head = NearestHead(space(data.x[index]), data.y[index], int(best["k"]), data.n_classes, space, self.metric)
         return Fitted(head, {name: best[name] for name in first}, tried)
 
     def _try(self, data: Data, training: TrainingSet) -> list[dict[str, float]]:
@@ -105,7 +109,7 @@ class NearestProbe(Settings):
             fit, validation = data.rows(inner.fit), data.rows(inner.validation)
             found = []
             for space in Space.of(data.x[fit], self.whiten):
-                _, index = nearest(space(data.x[fit]), space(data.x[validation]), max(self.k))
+                _, index = nearest(space(data.x[fit]), space(data.x[validation]), max(self.k), self.metric)
                 votes = F.one_hot(data.y[fit][index], data.n_classes).float()
                 found += [validation_scores(votes[:, :k].mean(dim=1), data.y[validation]) for k in self.k]
             scores.append(found)

@@ -19,6 +19,8 @@ HEADS: dict[str, LinearProbe | FixedPenaltyProbe | StepwiseProbe | MLPProbe | Ne
     "knn-1": NearestProbe(k=(1,), whiten=(0,)),
     "knn-5": NearestProbe(k=(5,), whiten=(0,)),
     "knn-20": NearestProbe(k=(20,), whiten=(0,)),
+    "knn-1-euclidean": NearestProbe(k=(1,), whiten=(0,), metric="euclidean"),
+    "knn-20-euclidean": NearestProbe(k=(20,), whiten=(0,), metric="euclidean"),
 }
 
 

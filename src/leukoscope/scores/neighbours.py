@@ -1,18 +1,29 @@
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Metric = Literal["cosine", "euclidean"]
 
 # Similarities held at once: 16 million float32 are 64 MiB.
 _BLOCK = 16_000_000
 
 
 def knn(
-    train_x: Tensor, train_y: Tensor, test_x: Tensor, k: int, n_classes: int, *, temperature: float | None = None
+    train_x: Tensor,
+    train_y: Tensor,
+    test_x: Tensor,
+    k: int,
+    n_classes: int,
+    *,
+    temperature: float | None = None,
+    metric: Metric = "cosine",
 ) -> Tensor:
     """Class probabilities ``(n, n_classes)`` float32 of test cells by a vote of their k nearest training cells.
 
-    Similarity is the cosine. Each neighbour counts alike, or, with ``temperature``, as exp(similarity / temperature)
-    (Wu et al. 2018, arXiv:1805.01978, section 3.4, who take 0.07 and k = 200).
+    Each neighbour counts alike, or, with ``temperature``, as exp(similarity / temperature) (Wu et al. 2018,
+    arXiv:1805.01978, section 3.4, who take the cosine, 0.07 and k = 200).
 
     Args:
         train_x: features ``(m, D)``.
@@ -21,8 +32,9 @@ def knn(
         k: how many neighbours vote; at most all m.
         n_classes: K.
         temperature: of the weighted vote; None for the plain one.
+        metric: see :func:`nearest`.
     """
-    similarities, index = nearest(train_x, test_x, k)
+    similarities, index = nearest(train_x, test_x, k, metric)
     weights = torch.ones_like(similarities)
     if temperature is not None:
         # Relative to the nearest, so that a small temperature cannot overflow.
@@ -32,16 +44,25 @@ def knn(
     return votes / votes.sum(dim=1, keepdim=True)
 
 
-def nearest(train_x: Tensor, test_x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Cosine similarity ``(n, k)`` and row ``(n, k)`` of each test cell's k nearest training cells, nearest first.
+def nearest(train_x: Tensor, test_x: Tensor, k: int, metric: Metric = "cosine") -> tuple[Tensor, Tensor]:
+    """Similarity ``(n, k)`` and row ``(n, k)`` of each test cell's k nearest training cells, nearest first.
 
-    Among equals the training cell with the lower row comes first, on every device. Test cells go block by block, so
+    Similarity is the cosine, or minus the squared Euclidean distance but for a constant of each test cell. Among
+    equals the training cell with the lower row comes first, on every device. Test cells go block by block, so
     memory does not grow with them.
     """
     k = min(k, len(train_x))
-    keys = F.normalize(train_x.float(), dim=1).T.contiguous()
     step = max(1, _BLOCK // len(train_x))
-    found = [_top(F.normalize(block.float(), dim=1) @ keys, k) for block in torch.split(test_x, step)]
+    blocks = torch.split(test_x, step)
+    if metric == "cosine":
+        keys = F.normalize(train_x.float(), dim=1).T.contiguous()
+        found = [_top(F.normalize(block.float(), dim=1) @ keys, k) for block in blocks]
+    else:
+        # Around their mean, so that little is lost where products and squares cancel.
+        mean = train_x.float().mean(dim=0)
+        keys = (train_x.float() - mean).T.contiguous()
+        squares = keys.square().sum(dim=0)
+        found = [_top(2 * (block.float() - mean) @ keys - squares, k) for block in blocks]
     return torch.cat([values for values, _ in found]), torch.cat([index for _, index in found])
 
 
