@@ -17,7 +17,7 @@ def keep(encoder: Encoder, numbers: Mapping[str, float], run: Path, epoch: int) 
 
 def along(run: Path, settings: PretrainSettings) -> dict[int, Path]:
     """The bundles of a finished run by the epoch after which they were kept; the last is the encoder it ended with."""
-    every, last = settings.keep_every or settings.train.epochs, settings.train.epochs
+    every, last = settings.keep_every or settings.train.last_epoch, settings.train.last_epoch
     return {epoch: run / "epochs" / str(epoch) / "encoder" for epoch in range(every, last, every)} | {
         last: run / "encoder"
     }

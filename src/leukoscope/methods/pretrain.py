@@ -120,12 +120,12 @@ def _train(
         return _encoder(method, sets, settings, mean, std, classes, licence)
 
     def keep_due(epoch: int, numbers: Mapping[str, float]) -> None:
-        due = settings.keep_every and epoch % settings.keep_every == 0 and epoch < train.epochs
+        due = settings.keep_every and epoch % settings.keep_every == 0 and epoch < train.last_epoch
         if due and fabric.is_global_zero:
             keep(made(), numbers, out, epoch)
 
     numbers = fit(fabric, method, source, views, train, out, monitor=monitor, after_epoch=keep_due)
-    numbers |= monitor.contrast(method.online(), fabric.device, views, train.epochs)
+    numbers |= monitor.contrast(method.online(), fabric.device, views, train.last_epoch)
     return made(), numbers
 
 

@@ -51,7 +51,7 @@ def fit(
     _judge(run, method, settings)
     show = progress_bar("pretrain", run.images_left, "images") if fabric.is_global_zero else nullcontext(_silent)
     with show as advance:
-        while run.step < run.steps:
+        while run.step < run.end:
             epoch = run.step // run.per_epoch
             batches = source.epoch(epoch, start=run.step % run.per_epoch * settings.accumulate)
             made = partial(_made, fabric, views, settings, epoch)

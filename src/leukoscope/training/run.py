@@ -38,6 +38,7 @@ class Run:
                 "give fewer"
             )
         self.steps = self.per_epoch * settings.epochs
+        self.end = self.per_epoch * settings.last_epoch
         self.images_a_step = settings.batch * settings.accumulate
         self.step = 0
         self.sums: dict[str, Tensor] = {}
@@ -56,7 +57,7 @@ class Run:
     @property
     def images_left(self) -> int:
         """Images still to be seen."""
-        return (self.steps - self.step) * self.images_a_step
+        return (self.end - self.step) * self.images_a_step
 
     def progress(self, epoch: int) -> Progress:
         """Where the run stands before this step."""
@@ -94,7 +95,7 @@ class Run:
         told = ", ".join(f"{key} {value:.4g}" for key, value in self.numbers.items())
         if self.fabric.is_global_zero:
             self.history.add({"epoch": epoch, "step": self.step, "lr": lr, **self.numbers})
-            log.info(f"epoch {epoch + 1}/{self.settings.epochs}: {told}")
+            log.info(f"epoch {epoch + 1}/{self.settings.last_epoch}: {told}")
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -122,4 +123,4 @@ class Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.batches, self.numbers = state["step"], state["batches"], state["numbers"]
         self.sums = {key: self.fabric.to_device(value) for key, value in state["sums"].items()}
-        log.info(f"going on at step {self.step} of {self.steps}")
+        log.info(f"going on at step {self.step} of {self.end}")

@@ -45,6 +45,8 @@ class TrainSettings(Schedule):
     """
 
     epochs: int = Field(default=200, ge=1)
+    stop_after: int | None = Field(default=None, ge=1)
+    """Epochs after which training ends, with its schedules laid out for all ``epochs``; None trains them all."""
     batch: int = Field(default=256, ge=2)
     accumulate: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -78,6 +80,11 @@ class TrainSettings(Schedule):
     """Cells whose features are watched at the end of each epoch; 0 turns RankMe and the online k-NN off."""
     collapse_steps: int = Field(default=200, ge=0)
     """A run is judged collapsed no sooner than so many steps after the warm-up; 0 turns the judgement off."""
+
+    @property
+    def last_epoch(self) -> int:
+        """The epochs that are trained."""
+        return self.epochs if self.stop_after is None else min(self.stop_after, self.epochs)
 
     @model_validator(mode="after")
     def _devices_share_a_batch(self) -> Self:
