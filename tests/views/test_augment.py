@@ -24,6 +24,7 @@ EVERYTHING = {
     "brightness": {"p": 0.5, "factor": [0.5, 1.5]},
     "gain": {"p": 0.5, "factor": [0.8, 1.2]},
     "gamma": {"p": 0.5, "factor": [0.7, 1.4]},
+    "solarise": {"p": 0.5, "threshold": 0.6},
     "noise": {"p": 0.5, "sd": [0.01, 0.1]},
     "erase": {"p": 0.5, "area": [0.02, 0.2]},
 }

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import skimage
 import torch
+import torchvision.transforms.functional as torchvision_functional
 
 from leukoscope.views import grey
 
@@ -72,6 +73,11 @@ def test_tone_is_contrast_then_brightness_then_gain(images: torch.Tensor) -> Non
     mean = images.mean(dim=(2, 3), keepdim=True)
     step = ((images - mean) * c[:, None, None, None] + mean) * b[:, None, None, None] * g[:, :, None, None]
     torch.testing.assert_close(grey.tone(images, contrast=c, brightness=b, gain=g), step.clamp(0, 1))
+
+
+def test_solarise_equals_torchvision_at_any_threshold(images: torch.Tensor) -> None:
+    for threshold in (0.0, 0.3, 0.5, 1.0):
+        torch.testing.assert_close(grey.solarise(images, threshold), torchvision_functional.solarize(images, threshold))
 
 
 def test_gamma_equals_kornia_and_scikit_image(images: torch.Tensor) -> None:

@@ -11,9 +11,21 @@ from leukoscope.views.policy import Erase, Factor, Morphology, Noise, Operation,
 from leukoscope.views.random import Draws
 
 # Streams of random numbers, one an operation; those of the moves come before (geometry.py).
-_EROSION, _DILATION, _BLUR, _HUE, _SATURATION, _GREY, _CONTRAST, _BRIGHTNESS, _GAIN, _GAMMA, _NOISE, _ERASE = range(
-    8, 20
-)
+(
+    _EROSION,
+    _DILATION,
+    _BLUR,
+    _HUE,
+    _SATURATION,
+    _GREY,
+    _CONTRAST,
+    _BRIGHTNESS,
+    _GAIN,
+    _GAMMA,
+    _NOISE,
+    _ERASE,
+    _SOLARISE,
+) = range(8, 21)
 
 
 def apply(view: View, images: Tensor, draws: Draws) -> Tensor:
@@ -41,6 +53,9 @@ def apply(view: View, images: Tensor, draws: Draws) -> Tensor:
     images = _tone(images, view, draws)
     if view.gamma:
         images = _by_value(images, view.gamma, view.gamma.factor, draws, _GAMMA, grey.gamma)
+    if view.solarise:
+        rows = _rows(chosen(view.solarise.p, draws.uniform(_SOLARISE, 1)[:, 0]))
+        images = _on_rows(images, rows, partial(grey.solarise, threshold=view.solarise.threshold))
     if view.noise:
         images = _noise(images, view.noise, draws)
     if view.erase:

@@ -64,6 +64,11 @@ def gamma(images: Tensor, exponent: Tensor) -> Tensor:
     return images ** exponent[:, None, None, None]
 
 
+def solarise(images: Tensor, threshold: float) -> Tensor:
+    """Invert intensities of at least ``threshold``."""
+    return torch.where(images >= threshold, 1.0 - images, images)
+
+
 def _greatest(images: Tensor, radius: int, dim: int) -> Tensor:
     """The greatest of each pixel and its neighbours up to ``radius`` away along ``dim``."""
     result = images.clone()

@@ -103,6 +103,12 @@ class Hue(Operation):
     turn: Annotated[float, Field(ge=0, le=0.5)]
 
 
+class Solarise(Operation):
+    """Invert intensities of at least ``threshold``, as in the views of BYOL, Barlow Twins and DINO."""
+
+    threshold: Probability = 0.5
+
+
 class Noise(Operation):
     """Add Gaussian noise to every pixel; its standard deviation (of intensities in [0, 1]) is uniform in the range."""
 
@@ -149,6 +155,7 @@ class View(Settings):
     brightness: Factor | None = None
     gain: Factor | None = None
     gamma: Factor | None = None
+    solarise: Solarise | None = None
 
     noise: Noise | None = None
     erase: Erase | None = None
