@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
-from leukoscope.methods.gather import processes
+from leukoscope.methods.gather import gather_with_gradient
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import JointEmbedding, Progress
 
@@ -51,7 +51,7 @@ class BarlowTwins(JointEmbedding):
                 settings.hidden,
                 settings.dim,
             )
-        self.correlation = BarlowTwinsLoss(settings.redundancy, gather_distributed=processes() > 1)
+        self.correlation = BarlowTwinsLoss(settings.redundancy)
 
     def project(self, views: list[Tensor], progress: Progress) -> Tensor:
         """Projections ``(2, B, dim)``; see :meth:`JointEmbedding.project`."""
@@ -59,5 +59,6 @@ class BarlowTwins(JointEmbedding):
 
     def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of the cross-correlation; see :meth:`JointEmbedding.compare`."""
-        loss = self.scale * self.correlation(z[0], z[1])
+        # Gathered before they are standardised, as the authors synchronise that batch norm over all processes.
+        loss = self.scale * self.correlation(gather_with_gradient(z[0]), gather_with_gradient(z[1]))
         return loss, {"spread": spread(z[0])} if progress.logged else {}
