@@ -18,7 +18,7 @@ def test_presets_hold_the_numbers_of_their_papers() -> None:
     # hairy-cells-supcon, HAL-R: table 4.6, section 4.2.6.
     (all_,) = scratch.stages.values()
     assert (all_.epochs, all_.lr, all_.patience, scratch.dropout, scratch.batch) == (100, (0.001,), 3, 0.2, 25)
-    assert preset_names() == ["full", "scratch", "two-step"]
+    assert preset_names() == ["frozen", "full", "scratch", "two-step"]
 
 
 def test_changes_lie_over_a_preset_key_by_key() -> None:
@@ -34,7 +34,7 @@ def test_changes_lie_over_a_preset_key_by_key() -> None:
 
 def test_mistakes_are_named() -> None:
     with pytest.raises(
-        InputError, match=r"x: no preset 'twostep'; did you mean 'two-step'\? Known: full, scratch, two"
+        InputError, match=r"x: no preset 'twostep'; did you mean 'two-step'\? Known: frozen, full, scratch, two"
     ):
         stage_settings("twostep", {}, "x")
     with pytest.raises(InputError, match="x: stages: required, but not given"):

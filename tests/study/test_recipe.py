@@ -4,7 +4,11 @@ import pytest
 import yaml
 
 from leukoscope.common.errors import InputError
+from leukoscope.study.encoders import settings_of
+from leukoscope.study.finetuned import finetune_plans
 from leukoscope.study.recipe import read_recipe
+from leukoscope.study.tasks import probe_settings, supervised_settings
+from leukoscope.study.workspace import Workspace
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -32,8 +36,17 @@ def spoiled(source: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_of_the_project_reads(path: Path) -> None:
-    assert read_recipe(path).name == path.stem
+def test_every_recipe_of_the_project_reads_with_all_its_settings(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    space = Workspace(tmp_path, recipe)
+    assert recipe.name == path.stem
+    for name, encoder in recipe.encoders.items():
+        if encoder.pretrain is not None:
+            assert settings_of(space, name)
+    for name in recipe.tasks:
+        probe_settings(space, name)
+        supervised_settings(space, name)
+        finetune_plans(space, name)
 
 
 def test_overrides_reach_inner_keys(tmp_path: Path) -> None:
@@ -91,7 +104,7 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ),
         (
             {"encoders": {"moco": moco(size={"sweep": [32, 64]}, train={"monitor_cells": 0})}},
-            "a sweep chosen by rankme needs train.monitor_cells",
+            "a choice by rankme needs train.monitor_cells",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from leukoscope.cli.output import interval, percent, say, say_json, say_table
 from leukoscope.common.errors import InputError
 
 _ENCODER = "Where to start: an encoder bundle; or random:NAME, imagenet:NAME, imagenet:NAME@FILE with a timm NAME."
-_PRESET = "two-step (head, then all), full (all, 50 epochs, rate in steps), or scratch (from random weights)."
+_PRESET = "two-step (head, then all), frozen (head alone), full (all, rate in steps), or scratch (from random weights)."
 _SPLIT = "Column that says train, val or test; by default split, where it does; none draws the test cells."
 _PRETRAIN = "A CellSet that the encoder was pre-trained on, searched for test cells; may be repeated."
 _MOST = "Training cells of a class, at most; 5000 in the presets."
