@@ -1,4 +1,8 @@
+import sys
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,10 +30,8 @@ class UmapMap:
     """
 
     def __init__(self, x: np.ndarray, seed: int, *, neighbours: int = 15, min_dist: float = 0.1) -> None:
-        from umap import UMAP
-
         _require_cells(x)
-        self._model: Any = UMAP(
+        self._model: Any = _compiled_once().UMAP(
             n_neighbors=min(neighbours, len(x) - 1),
             min_dist=min_dist,
             metric="cosine",
@@ -84,6 +86,22 @@ MAPS: dict[str, Callable[[np.ndarray, int], CellMap]] = {"umap": UmapMap, "tsne"
 def umap_map(x: np.ndarray, seed: int) -> np.ndarray:
     """UMAP of features ``(N, D)`` as points float32 ``(N, 2)``; see :class:`UmapMap`."""
     return UmapMap(x, seed).points
+
+
+@cache
+def _compiled_once() -> Any:
+    """umap, with what numba compiles of it kept on disk; as it comes, every process compiles it anew."""
+    import umap
+    from numba.core.dispatcher import Dispatcher
+    from numba.core.errors import NumbaWarning
+
+    warnings.filterwarnings("ignore", "Cannot cache compiled function", NumbaWarning)
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("umap", "pynndescent")]
+    functions = [each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)]
+    with suppress(RuntimeError):  # where no place on disk can be written to
+        for function in functions:
+            function.enable_caching()
+    return umap
 
 
 def _require_cells(x: np.ndarray) -> None:

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Mapping
 
 import torch
@@ -79,10 +78,6 @@ class DINO(Method):
         momentum = self.settings.momentum_at(progress)
         update_momentum(self.student, self.encoder, m=momentum)
         update_momentum(self.student_head, self.teacher_head, m=momentum)
-
-    def chance_loss(self) -> float:
-        """``ln K``: every output is as likely as any other."""
-        return math.log(self.settings.outputs)
 
     def _create_head(self, backbone: nn.Module, seed: int) -> DINOProjectionHead:
         """A head, twice the same: one with weight norm cannot be copied."""

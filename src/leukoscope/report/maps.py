@@ -10,14 +10,15 @@ from leukoscope.report.scatter import Colouring, legend, panels, scatter
 if TYPE_CHECKING:
     from leukoscope.encoders.features import Features
 
-_MOST_POINTS = 5000
+# Below 4,096 UMAP looks neighbours up exactly; the search for more must be compiled anew in every process.
+_MOST_POINTS = 4000
 MEANS_NOTHING = "Near cells have like features; distances between groups, their sizes and the axes mean nothing."
 
 
 def draw_map(evaluation: Evaluation, name: str, features: "Features", folder: Path, *, seed: int) -> Picture | None:
     """A UMAP of one encoder's features by class and, where known, by batch and by patient or slide.
 
-    At most 5,000 cells are drawn, chosen by ``seed``. None where ``features`` holds none of the evaluated cells.
+    At most 4,000 cells are drawn, chosen by ``seed``. None where ``features`` holds none of the evaluated cells.
     """
     from leukoscope.explain.map2d import umap_map
 
