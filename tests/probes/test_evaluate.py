@@ -185,6 +185,27 @@ def test_fine_tuned_encoders_stand_beside_frozen_ones_in_the_same_folds(tmp_path
         evaluate({"e": found}, tmp_path / "x", **QUICK, finetune=plans)
 
 
+def test_networks_are_fine_tuned_on_few_cells_as_heads_are(tmp_path: Path) -> None:
+    found = features()
+    cellset = images_of(found, tmp_path / "cells.set")
+    given = {"encoder": "random:test_resnet", "size": 8, "preset": None, "stages": {"all": {"epochs": 6, "lr": 0.01}}}
+    plans = {"tuned": FinetunePlan.of({**given, "batch": 8, "device": "cpu"}, "x")}
+    few = FewLabels(counts=(6, 30), draws=2, heads=("knn-1",), finetune=("tuned",))
+    results = evaluate({"e": found}, tmp_path / "run", **QUICK, cellset=cellset, finetune=plans, few=few)
+    scores = results["few_labels"]["scores"]
+    assert (
+        scores["30"]["tuned"]["finetuned"]["accuracy"]["mean"] > scores["6"]["tuned"]["finetuned"]["accuracy"]["mean"]
+    )
+    kept = predictions_file.read(tmp_path / "run" / "few_labels" / "6" / "predictions.parquet")
+    alike = kept.groupby("encoder").apply(
+        lambda rows: set(zip(rows["repeat"], rows["fold"], rows["cell_id"], strict=True))
+    )
+    assert alike["tuned"] == alike["e"]
+    unknown = FewLabels(finetune=("other",))
+    with pytest.raises(InputError, match=r"few\.finetune: no network 'other'; there are tuned"):
+        evaluate({"e": found}, tmp_path / "x", **QUICK, cellset=cellset, finetune=plans, few=unknown)
+
+
 def test_cells_seen_in_pre_training_are_told(tmp_path: Path) -> None:
     found = features(pixels_fingerprint="p", method="moco")
     pretrain = [images_of(found.select(np.arange(5)), tmp_path / "pretrain.set")]

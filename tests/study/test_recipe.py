@@ -68,6 +68,10 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"tasks": {"kinds": {"cells": "cells.evaluate", "few_labels": {"finetune": ["two-step"]}}}},
+            "few_labels.finetune: 'two-step' is not among those of finetune",
+        ),
         ({"taks": {}}, "unknown key 'taks'; did you mean 'tasks'?"),
         ({"tasks": {"kinds": {"cells": "cell.evaluate"}}}, "tasks.kinds.cells: no set 'cell'"),
         ({"tasks": {"kinds": {"cells": "cells.test"}}}, "is not split into a part 'test'"),

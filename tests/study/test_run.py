@@ -47,7 +47,7 @@ RECIPE: dict[str, Any] = {
             "heads": ["linear", "knn"],
             "folds": 3,
             "supervised": {"mlp": {"size": 32, "epochs": 1, "batch": 16}},
-            "few_labels": {"counts": [4, 20], "draws": 1, "heads": ["knn-1"]},
+            "few_labels": {"counts": [4, 20], "draws": 1, "heads": ["knn-1"], "finetune": ["two-step"]},
             "finetune": {"two-step": TWO_STEP},
         }
     },
@@ -82,7 +82,7 @@ def test_every_encoder_trial_and_baseline_is_scored_on_the_same_cells(done: tupl
     assert len(set(cells.values())) == 1
     assert results["tasks"]["kinds"]["groups"]["of"] == {"white": ["leukocyte"], "line": ["K562"]}
     assert set(results["tasks"]["kinds"]["groups"]["scores"]) == set(scores)
-    assert set(results["tasks"]["kinds"]["few_labels"]["scores"]["4"]) == {*trials, "random"}
+    assert set(results["tasks"]["kinds"]["few_labels"]["scores"]["4"]) == {*trials, "random", "two-step"}
     assert set(table.loc[table["encoder"] == "two-step", "head"]) == {"finetuned"}
     page = (out / "tasks/kinds/report.html").read_text(encoding="utf-8")
     block = page.index("Encoders fine-tuned with the labels of the training cells")

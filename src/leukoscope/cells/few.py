@@ -13,13 +13,15 @@ class FewLabels(Settings):
     """How heads are tried on few labelled cells: so many of each training fold, drawn several times.
 
     ``counts`` are cells in all, each class by its share of the training fold but at least one, or with ``per_class``
-    cells of every class. The default counts are those of the paper on screening (its table 2).
+    cells of every class. The default counts are those of the paper on screening (its table 2). ``finetune`` names
+    fine-tuned networks that are trained on the few cells, too.
     """
 
     counts: tuple[int, ...] = Field(default=(350, 100, 50, 25, 10), min_length=1)
     per_class: bool = False
     draws: int = Field(default=5, ge=1)
     heads: tuple[str, ...] = Field(default=("linear", "knn"), min_length=1)
+    finetune: tuple[str, ...] = ()
 
 
 def few_labels(

@@ -14,11 +14,11 @@ from leukoscope.encoders.features import Features
 from leukoscope.probes.choose import as_chosen, choose_encoders
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.probes.evaluated import Evaluated, Fold, evaluated_cells
-from leukoscope.probes.few import FewLabelRun, try_few_labels
+from leukoscope.probes.few import FewLabelRun, TrainWhole, try_few_labels
 from leukoscope.probes.finetune_folds import FinetunePlan
 from leukoscope.probes.from_scratch import SupervisedSettings
 from leukoscope.probes.origin import describe_encoders, told_of
-from leukoscope.probes.trained_whole import open_starts, trained_whole
+from leukoscope.probes.trained_whole import on_few_cells, open_starts, trained_whole
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.class_groups import Groups, resolve_groups
 from leukoscope.scores.few import few_label_scores, few_label_table
@@ -52,6 +52,7 @@ def evaluate(
     finetune: Mapping[str, FinetunePlan] | None = None,
     choose: Mapping[str, Sequence[str]] | None = None,
     few: FewLabels | None = None,
+    few_whole: TrainWhole | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare frozen encoders: fit heads on their features in cross-validation, score what they say of held-out cells.
@@ -89,6 +90,7 @@ def evaluate(
             probe in its inner folds; ``chosen.csv`` says which.
         few: also fit heads on few labelled cells of each training fold: ``few_labels/COUNT/``,
             ``tables/few_labels.csv``. Encoders taught inside folds, which have seen all labels there, take no part.
+        few_whole: trains further networks on those cells; without it, those of ``finetune`` that ``few`` names.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -109,6 +111,8 @@ def evaluate(
         kind = "supervised" if supervised else "finetune"
         raise InputError(f"{kind} {', '.join(supervised or finetune)}: needs the images; give --cells SET")
     starts = open_starts(finetune, cellset) if cellset is not None else {}
+    if few is not None and few_whole is None and few.finetune:
+        few_whole = on_few_cells(few, cells, cellset, finetune, starts, device=settings.device)
     if extra_predictions is not None:
         covers(extra_predictions, cells.folds, where="extra_predictions")
     recipe = {
@@ -135,7 +139,11 @@ def evaluate(
         log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
         own = {name: cells.features[name] for name in features}
         # First of all: counts that do not fit the folds should not be found out after hours.
-        thinned = try_few_labels(own, cells.labels, cells.folds, few, settings=settings, seed=seed) if few else {}
+        thinned = (
+            try_few_labels(own, cells.labels, cells.folds, few, settings=settings, seed=seed, train_whole=few_whole)
+            if few
+            else {}
+        )
         tables = _heads(run, cells, taught, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
         if cellset is not None:
             tables += trained_whole(cells, cellset, supervised, finetune, starts, seed=seeds[0], device=settings.device)

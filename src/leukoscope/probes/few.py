@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,9 @@ from leukoscope.cells.few import FewLabels, few_labels
 from leukoscope.common.runs import log
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
+
+TrainWhole = Callable[[int, pd.DataFrame], Sequence[pd.DataFrame]]
+"""``(count, folds)`` to predictions of networks that learn from the images of so many training cells of each fold."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ def try_few_labels(
     *,
     settings: ProbeSettings | None = None,
     seed: int = 0,
+    train_whole: TrainWhole | None = None,
 ) -> dict[int, FewLabelRun]:
     """Fit heads on few training cells of each fold, several draws of each count, and let them predict its test cells.
 
@@ -38,6 +42,7 @@ def try_few_labels(
         plan: counts, draws and heads.
         settings: of the heads.
         seed: of the draws and of the heads.
+        train_whole: trains whole networks on the same draws.
 
     Returns:
         By count, from the largest.
@@ -59,6 +64,7 @@ def try_few_labels(
             ).predictions
             for encoder, each in features.items()
         ]
+        tables += train_whole(count, drawn) if train_whole else []
         log.info("few labels: %d%s", count, " a class" if plan.per_class else "")
         found[count] = FewLabelRun(pd.concat(tables, ignore_index=True), drawn)
     return found

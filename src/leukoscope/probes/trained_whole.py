@@ -1,13 +1,17 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.few import FewLabels
+from leukoscope.common.errors import InputError
 from leukoscope.encoders.baselines import open_encoder
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import check_fits
 from leukoscope.probes.evaluated import Evaluated, Fold
+from leukoscope.probes.few import TrainWhole
 from leukoscope.probes.finetune_folds import FinetunePlan, cross_validate_finetuned
 from leukoscope.probes.from_scratch import SupervisedSettings
 from leukoscope.probes.supervised import cross_validate_images
@@ -50,6 +54,32 @@ def trained_whole(
             cross_validate_finetuned(cellset, labels, folds, name=name, encoder=start, settings=plan.settings)
         )
     return tables
+
+
+def on_few_cells(
+    few: FewLabels,
+    cells: Evaluated,
+    cellset: CellSet | None,
+    finetune: Mapping[str, FinetunePlan],
+    starts: Mapping[str, Encoder],
+    *,
+    device: str,
+) -> TrainWhole:
+    """What fine-tunes the networks that ``few`` names on few cells.
+
+    Raises:
+        InputError: when it names one that is not fine-tuned on all cells.
+    """
+    if unknown := [name for name in few.finetune if name not in finetune]:
+        known = f"there are {', '.join(finetune)}" if finetune else "none is fine-tuned here"
+        raise InputError(f"few.finetune: no network {unknown[0]!r}; {known}")
+    chosen = {name: finetune[name] for name in few.finetune}
+
+    def train(count: int, folds: pd.DataFrame) -> list[pd.DataFrame]:
+        assert cellset is not None, "fine-tuning has asked for the images"
+        return trained_whole(replace(cells, folds=folds), cellset, {}, chosen, starts, seed=0, device=device)
+
+    return train
 
 
 def _always(encoder: Encoder, fold: Fold) -> Encoder:

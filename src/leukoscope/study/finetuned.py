@@ -1,6 +1,6 @@
 """Encoders of the recipe that a task trains on, in its folds, as baselines beside the frozen ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from leukoscope.common.runs import log
 from leukoscope.encoders.baselines import is_baseline, open_encoder
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.probes.evaluated import Fold
+from leukoscope.probes.few import TrainWhole
 from leukoscope.probes.finetune_folds import FinetunePlan, cross_validate_finetuned
 from leukoscope.scores import predictions
 from leukoscope.scores.significance import SUPERVISED
@@ -28,10 +29,14 @@ def finetune_plans(space: Workspace, task: str) -> dict[str, FinetunePlan]:
         InputError: one line naming the key at fault.
     """
     found = {}
+    plan_few = space.recipe.tasks[task].few_labels
+    few = plan_few.finetune if plan_few else ()
     for name, values in space.recipe.tasks[task].finetune.items():
         where = f"{space.recipe.name}: tasks.{task}.finetune.{name}"
         plan = FinetunePlan.of(values, where, seed=space.recipe.seed, device=space.recipe.device)
         _check_encoder(space, task, plan, where)
+        if name in few and plan.encoder in space.recipe.encoders and taught_inside(space, plan.encoder):
+            raise InputError(f"{where}: {plan.encoder} has learned from all labels of a fold; few would tell nothing")
         if name == SUPERVISED:
             raise InputError(f"{where}: is what networks from scratch are called; choose another name")
         found[name] = plan
@@ -50,18 +55,48 @@ def finetuned_baselines(
 
     Encoders that are taught inside folds must have been taught: each fold starts from its own.
     """
+    names = tuple(space.recipe.tasks[task].finetune)
+    tables = _finetuned(space, task, cellset, labels, folds, bundles, names, space.out / "finetuned" / task)
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def finetuned_on_few(
+    space: Workspace, task: str, cellset: CellSet, labels: Labels, bundles: Mapping[str, Mapping[str, Path]]
+) -> TrainWhole:
+    """What fine-tunes, on few cells of each fold, the encoders that the task names for it."""
+    few = space.recipe.tasks[task].few_labels
+    names = few.finetune if few else ()
+
+    def train(count: int, folds: pd.DataFrame) -> list[pd.DataFrame]:
+        into = space.out / "finetuned" / task / f"few-{count}"
+        return _finetuned(space, task, cellset, labels, folds, bundles, names, into)
+
+    return train
+
+
+def _finetuned(
+    space: Workspace,
+    task: str,
+    cellset: CellSet,
+    labels: Labels,
+    folds: pd.DataFrame,
+    bundles: Mapping[str, Mapping[str, Path]],
+    names: Sequence[str],
+    into: Path,
+) -> list[pd.DataFrame]:
+    plans = finetune_plans(space, task)
     tables = []
-    for name, plan in finetune_plans(space, task).items():
-        path = space.out / "finetuned" / task / f"{name}.parquet"
+    for name in names:
+        plan, path = plans[name], into / f"{name}.parquet"
         if not path.exists():
-            log.info("task %s: fine-tune %s as %s", task, plan.encoder, name)
+            log.info("task %s: fine-tune %s as %s", task, plan.encoder, path.relative_to(space.out))
             start = _start(space, task, plan, cellset, bundles)
             known = labels.of(cellset.ids)
             table = cross_validate_finetuned(cellset, known, folds, name=name, encoder=start, settings=plan.settings)
             with whole_file(path) as partial:
                 predictions.write(partial, table)
         tables.append(predictions.read(path))
-    return pd.concat(tables, ignore_index=True) if tables else None
+    return tables
 
 
 def _check_encoder(space: Workspace, task: str, plan: FinetunePlan, where: str) -> None:

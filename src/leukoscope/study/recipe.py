@@ -102,6 +102,13 @@ class Task(Settings):
     finetune: dict[str, dict[str, Any]] = Field(default_factory=dict)
     few_labels: FewLabels | None = None
 
+    @model_validator(mode="after")
+    def _few_are_fine_tuned(self) -> "Task":
+        for name in self.few_labels.finetune if self.few_labels else ():
+            if name not in self.finetune:
+                raise ValueError(f"few_labels.finetune: {name!r} is not among those of finetune")
+        return self
+
     @field_validator("finetune")
     @classmethod
     def _names_are_file_names(cls, plans: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
 from leukoscope.study.check import check_plan
 from leukoscope.study.encoders import largest_rankme, make_encoders
-from leukoscope.study.finetuned import finetuned_baselines
+from leukoscope.study.finetuned import finetuned_baselines, finetuned_on_few
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
 from leukoscope.study.shifts import carry_over
@@ -87,6 +87,7 @@ def _evaluate(
             seed=space.recipe.seed,
             settings=probe_settings(space, name),
             few=task.few_labels,
+            few_whole=finetuned_on_few(space, name, cellset, labels, bundles),
             choose={
                 f"{encoder} (chosen)": [feature_name(encoder, trial) for trial in trials]
                 for encoder, trials in bundles.items()
