@@ -48,6 +48,7 @@ def shift(
     """Fit heads on cells of one origin and test them on cells of another: scores of both, and the drop between them."""
     from leukoscope.probes.inputs import EvaluateSettings, read_features
     from leukoscope.probes.shift import shift as run
+    from leukoscope.report.shifted_page import write_shift_report
 
     found, strangers = read_features(known), read_features(new)
     results = run(
@@ -64,6 +65,7 @@ def shift(
         seed=seed,
         overwrite=overwrite,
     )
+    page = write_shift_report(out)
     rows = [
         _row(f"{encoder} {name}", metrics["accuracy"])
         for encoder, heads in results["drop"].items()
@@ -71,7 +73,8 @@ def shift(
     ]
     say_table(["encoder, head", "accuracy, known", "new", "drop", "95 % interval"], rows)
     say(f"{results['n']['known']} known and {results['n']['new']} new cells of {', '.join(results['classes'])}")
-    say_json(json, {"results": str(out / "results.json"), "drop": results["drop"]})
+    say(f"report: {page}")
+    say_json(json, {"results": str(out / "results.json"), "report": str(page), "drop": results["drop"]})
 
 
 def _of(name: str, strangers: "Mapping[str, Features]") -> "dict[str, Features]":

@@ -12,7 +12,11 @@ def draw_confusion(evaluation: Evaluation, pair: Pair, folder: Path, name: str =
 
     Its file is called by ``name`` and the pair.
     """
-    counts, classes = evaluation.confusion(pair), evaluation.classes
+    return draw_matrix(evaluation.confusion(pair), evaluation.classes, pair, folder, name)
+
+
+def draw_matrix(counts: np.ndarray, classes: list[str], pair: Pair, folder: Path, name: str = "confusion") -> Picture:
+    """The same of counts ``(K, K)``, rows true and columns predicted."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.15 + 0.54 * len(classes)
     with figure(side + 0.25, side) as drawn:

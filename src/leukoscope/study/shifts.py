@@ -11,6 +11,7 @@ from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 from leukoscope.encoders.remedies import Recolour, reestimate_batch_norm
 from leukoscope.probes.shift import shift
+from leukoscope.report.shifted_page import write_shift_report
 from leukoscope.study.recipe import Task
 from leukoscope.study.tasks import feature_name, probe_settings, task_folds
 from leukoscope.study.workspace import Workspace
@@ -18,9 +19,16 @@ from leukoscope.study.workspace import Workspace
 
 def carry_over(space: Workspace, name: str, bundles: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
     """The heads of a task on cells of another origin, by every encoder that is the same in all folds."""
-    plan, out = space.recipe.shifts[name], space.out / "shifts" / name
-    if (out / "results.json").exists():
-        return read_json(out / "results.json")
+    out = space.out / "shifts" / name
+    if not (out / "results.json").exists():
+        _carry_over(space, name, bundles)
+    if not (out / "report.html").exists():
+        write_shift_report(out, title=f"{space.recipe.title}: {name}")
+    return read_json(out / "results.json")
+
+
+def _carry_over(space: Workspace, name: str, bundles: Mapping[str, Mapping[str, Path]]) -> None:
+    plan = space.recipe.shifts[name]
     task = space.recipe.tasks[plan.task]
     cellset, labels = space.annotated(task)
     strangers, truth = space.annotated(Task(cells=plan.cells, label=plan.label, merge=plan.merge))
@@ -30,10 +38,10 @@ def carry_over(space: Workspace, name: str, bundles: Mapping[str, Mapping[str, P
             key = feature_name(encoder, trial)
             known[key] = Features.read(space.features_path(plan.task, key))
             new[key] = _features(space, name, key, Encoder.load(bundle), cellset, strangers)
-    return shift(
+    shift(
         known,
         new,
-        out,
+        space.out / "shifts" / name,
         overlays=(labels, truth),
         classes=plan.classes,
         groups=(task.group, plan.group),
