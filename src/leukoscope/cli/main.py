@@ -14,6 +14,7 @@ from leukoscope.cli.explain import explain
 from leukoscope.cli.export import export
 from leukoscope.cli.finetune import finetune
 from leukoscope.cli.fit import fit
+from leukoscope.cli.mil import mil
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
 from leukoscope.cli.sanity import sanity
@@ -51,6 +52,7 @@ app.command("explain")(explain)
 app.command("finetune")(finetune)
 app.command("export")(export)
 app.command("fit")(fit)
+app.command("mil")(mil)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)

@@ -1,0 +1,71 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from leukoscope.cells.blocks import blocks_of
+from leukoscope.common.errors import InputError
+from leukoscope.encoders.features import Features
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Patients as bags of cells.
+
+    Attributes:
+        features: of the cells that belong to a bag, bag by bag.
+        names: of the bags ``(P,)``, sorted.
+        labels: one class a bag ``(P,)``, as objects.
+        of: the bag of every cell, int64 ``(N,)``, rising.
+        linked: a number for each bag ``(P,)``; bags that hold the same image share it, and may not be parted.
+    """
+
+    features: Features
+    names: np.ndarray
+    labels: np.ndarray
+    of: np.ndarray
+    linked: np.ndarray
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, sorted."""
+        return sorted(set(self.labels))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Cells in each bag ``(P,)``."""
+        return np.bincount(self.of, minlength=len(self.names))
+
+    def rows(self, bags: np.ndarray) -> list[np.ndarray]:
+        """The cells of each of ``bags``, as rows of the features."""
+        ends = np.cumsum(self.sizes)
+        return [np.arange(ends[bag] - self.sizes[bag], ends[bag]) for bag in bags]
+
+
+def bags_of(features: Features, *, bag: str = "patient", label: str = "label") -> Bags:
+    """Group cells into bags by the column ``bag``; each bag has the one class that its cells carry in ``label``.
+
+    Cells without a bag take no part, nor do bags none of whose cells has a class.
+
+    Raises:
+        InputError: when a column is missing, a bag has two classes, or fewer than two classes are left.
+    """
+    cells = features.cells
+    for name, flag in ((bag, "--bag"), (label, "--label")):
+        if name not in cells:
+            raise InputError(f"{flag} {name}: no such column; the cells have {', '.join(map(str, cells.columns))}")
+    table = pd.DataFrame({"bag": cells[bag], "label": cells[label]}).reset_index(drop=True)
+    kinds = table.dropna().groupby("bag")["label"].agg(["nunique", "first"])
+    if (two := kinds.index[kinds["nunique"] > 1]).size:
+        found = sorted(set(table.loc[table["bag"] == two[0], "label"].dropna()))
+        raise InputError(f"{bag} {two[0]}: has cells of several classes in {label} ({', '.join(map(str, found))})")
+    if kinds["first"].nunique() < 2:
+        raise InputError(f"--label {label}: bags of at least two classes are needed, found {kinds['first'].nunique()}")
+    number = table["bag"].map({name: place for place, name in enumerate(sorted(kinds.index))})
+    rows = np.flatnonzero(number.notna().to_numpy())
+    rows = rows[np.argsort(number.to_numpy()[rows], kind="stable")]
+    kept = features.select(rows)
+    of = number.to_numpy()[rows].astype(np.int64)
+    blocks = pd.Series(blocks_of(kept.cells, bag)).groupby(of).first().to_numpy()
+    names = np.array(sorted(kinds.index), dtype=object)
+    return Bags(kept, names, kinds["first"].loc[names].astype(str).to_numpy(dtype=object), of, blocks)

@@ -1,0 +1,29 @@
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Judged(NamedTuple):
+    """What a model says of bags: ``logits`` ``(B, K)``, and the ``attention`` ``(n, H)`` that each cell was given.
+
+    Attention sums to 1 over the cells of a bag in each of its H columns: one for each class, or one for all. A model
+    that weighs no cells has none.
+    """
+
+    logits: Tensor
+    attention: Tensor | None
+
+
+class BagModel(nn.Module, ABC):
+    """Judges bags of any number of cells, whose features lie end to end."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, bag: Tensor, n_bags: int) -> Judged:
+        """Judge ``n_bags`` bags.
+
+        Args:
+            x: features of their cells, float32 ``(n, D)``.
+            bag: the bag of every cell, int64 ``(n,)``, each of 0 to ``n_bags`` - 1 at least once.
+            n_bags: B.
+        """

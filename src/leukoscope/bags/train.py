@@ -1,0 +1,157 @@
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from leukoscope.bags.bags import Bags
+from leukoscope.bags.model import BagModel
+from leukoscope.common.errors import CheckFailed
+from leukoscope.common.settings import Settings
+
+# Cells judged at once: 20,000 of 512 features are 40 MiB, and as much again a layer.
+_CELLS_AT_ONCE = 20_000
+
+
+class TrainBagsSettings(Settings):
+    """How a model of bags is trained; the defaults are those of aml-ssl-mil (section 4.2) but where it says so."""
+
+    epochs: int = Field(default=50, ge=1)
+    patience: int = Field(default=20, ge=1)
+    """Training ends when the validation loss has not fallen for so many epochs; the best epoch's weights are kept."""
+    lr: float = Field(default=0.015, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of Nesterov's; the paper does not state it."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """The paper does not state it."""
+    bags: int = Field(default=10, ge=1)
+    """Patients whose gradients make one step."""
+    cells: int = Field(default=500, ge=1)
+    """Most cells of a patient in a step, drawn anew each time; all of them are judged in the end."""
+    balance: bool = True
+    """Draw patients of every class equally often."""
+    standardise: bool = True
+    """Scale each feature by the training cells, which the paper does not."""
+
+
+@dataclass(frozen=True)
+class FittedBags:
+    """A trained model, how its features are scaled, and after how many epochs its weights were best."""
+
+    model: BagModel
+    mean: Tensor
+    scale: Tensor
+    epochs: int
+    validation_loss: float
+
+
+def fit_bags(
+    model: BagModel,
+    bags: Bags,
+    x: Tensor,
+    y: Tensor,
+    training: np.ndarray,
+    validation: np.ndarray,
+    settings: TrainBagsSettings,
+    seed: int,
+) -> FittedBags:
+    """Train ``model`` on some bags, and stop by the loss on others.
+
+    Args:
+        model: untrained; it is trained in place.
+        bags: all of them.
+        x: features of their cells ``(N, D)``, on the device to train on.
+        y: the class of every bag, int64 ``(P,)``, on the same device.
+        training: which bags to learn from.
+        validation: which to stop by.
+        settings: of the training.
+        seed: of the order of bags and the cells drawn of them.
+
+    Raises:
+        CheckFailed: when training diverges.
+    """
+    mean, scale = _scaling(x, bags, training, standardise=settings.standardise)
+    optimiser = torch.optim.SGD(
+        model.parameters(), settings.lr, settings.momentum, nesterov=True, weight_decay=settings.weight_decay
+    )
+    rng = np.random.default_rng(seed)
+    best, kept, best_epoch = math.inf, copy.deepcopy(model.state_dict()), 0
+    for epoch in range(settings.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+        model.train()
+        for step in _steps(rng, y.cpu().numpy(), training, settings):
+            rows, of = _drawn(rng, bags, step, settings.cells)
+            cells = (x[torch.from_numpy(rows).to(x.device)] - mean) / scale
+            logits = model(cells, torch.from_numpy(of).to(x.device), len(step)).logits
+            # Gradients of patients add up, as where each is a batch of its own and a step follows after ten.
+            loss = F.cross_entropy(logits, y[torch.from_numpy(step).to(y.device)], reduction="sum")
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        fitted = FittedBags(model, mean, scale, epoch + 1, 0.0)
+        judged, _ = judge(fitted, bags, x, validation)
+        lost = float(F.nll_loss(judged.clamp_min(1e-12).log(), y[torch.from_numpy(validation).to(y.device)].cpu()))
+        if not math.isfinite(lost):
+            raise CheckFailed(f"the loss on validation bags is {lost} in epoch {epoch + 1}; lower lr ({settings.lr:g})")
+        if lost < best:
+            best, kept, best_epoch = lost, copy.deepcopy(model.state_dict()), epoch + 1
+        elif epoch + 1 - best_epoch >= settings.patience:
+            break
+    model.load_state_dict(kept)
+    return FittedBags(model, mean, scale, best_epoch, best)
+
+
+@torch.no_grad()
+def judge(fitted: FittedBags, bags: Bags, x: Tensor, which: np.ndarray) -> tuple[Tensor, list[Tensor] | None]:
+    """Probabilities ``(len(which), K)`` of whole bags, and the attention ``(cells, H)`` in each; both on the CPU."""
+    fitted.model.eval()
+    probabilities, attention = [], []
+    for part in _parts(bags.sizes[which]):
+        rows = bags.rows(which[part])
+        of = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+        cells = (x[torch.from_numpy(np.concatenate(rows)).to(x.device)] - fitted.mean) / fitted.scale
+        judged = fitted.model(cells, torch.from_numpy(of).to(x.device), len(rows))
+        probabilities.append(judged.logits.softmax(dim=1).cpu())
+        if judged.attention is not None:
+            attention += list(judged.attention.cpu().split([len(each) for each in rows]))
+    return torch.cat(probabilities), attention or None
+
+
+def _scaling(x: Tensor, bags: Bags, training: np.ndarray, *, standardise: bool) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature over the cells of the training bags."""
+    if not standardise:
+        return x.new_zeros(x.shape[1]), x.new_ones(x.shape[1])
+    own = x[torch.from_numpy(np.concatenate(bags.rows(training))).to(x.device)]
+    spread = own.std(dim=0)
+    return own.mean(dim=0), torch.where(spread > 0, spread, 1.0)
+
+
+def _steps(
+    rng: np.random.Generator, y: np.ndarray, training: np.ndarray, settings: TrainBagsSettings
+) -> Iterator[np.ndarray]:
+    """The bags of each step of an epoch, as many in all as there are training bags."""
+    order = rng.permutation(training)
+    if settings.balance:
+        counts = np.bincount(y[training], minlength=y.max() + 1)
+        weights = 1.0 / counts[y[training]]
+        order = rng.choice(training, len(training), p=weights / weights.sum())
+    yield from np.array_split(order, -(-len(order) // settings.bags))
+
+
+def _drawn(rng: np.random.Generator, bags: Bags, step: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of at most ``most`` cells of each bag, and the place in ``step`` of the bag of each."""
+    rows = [each if len(each) <= most else rng.choice(each, most, replace=False) for each in bags.rows(step)]
+    return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+
+
+def _parts(sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of bags that are judged together: whole bags, about as many cells as fit at once."""
+    number = (np.cumsum(sizes) - 1) // _CELLS_AT_ONCE
+    for part in np.unique(number):
+        yield np.flatnonzero(number == part)

@@ -1,0 +1,61 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leukoscope.cli.options import Device, Json, LabelColumn, NBootstrap, NFolds, Overrides, Overwrite, Seed
+from leukoscope.cli.output import interval, percent, say, say_json, say_table
+
+_FEATURES = "Features of the patients' cells, [NAME=]FILE.h5ad, made by 'leukoscope embed'; may be repeated."
+_HEAD = "Model of bags: class-attention, abmil, abmil-dinobloom, mean, max, mean-features; may be repeated."
+
+
+def mil(
+    features: Annotated[list[str], typer.Argument(metavar="[NAME=]FILE...", help=_FEATURES)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Run folder to write.")],
+    bag: Annotated[
+        str, typer.Option("--bag", metavar="COLUMN", help="Column that names a cell's patient.")
+    ] = "patient",
+    label: LabelColumn = "label",
+    head: Annotated[list[str] | None, typer.Option("--head", metavar="NAME", help=_HEAD)] = None,
+    n_folds: NFolds = 5,
+    repeat_seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each model is trained anew.")] = 3,
+    n_bootstrap: NBootstrap = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Judge patients by their cells: attention-based multiple-instance learning in folds that keep patients whole."""
+    from leukoscope.bags.crossval import BagSettings
+    from leukoscope.bags.mil import HEADS
+    from leukoscope.bags.mil import mil as run
+    from leukoscope.common.settings import with_overrides
+    from leukoscope.probes.inputs import read_features
+
+    results = run(
+        read_features(features),
+        out,
+        bag=bag,
+        label=label,
+        heads=head or HEADS,
+        n_folds=n_folds,
+        seeds=range(repeat_seeds),
+        settings=BagSettings.parse(with_overrides({"device": device}, overrides or []), where="--set"),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    rows = [
+        [f"{encoder} {name}", *(_told(metrics[key]) for key in ("accuracy", "f1_macro", "roc_auc_macro"))]
+        for encoder, heads in results["scores"].items()
+        for name, metrics in heads.items()
+    ]
+    say_table(["encoder, model", "accuracy", "F1, macro", "ROC AUC, macro"], rows)
+    say(f"{results['n']} patients of {', '.join(f'{count} {name}' for name, count in results['bags'].items())}")
+    say_json(json, {"results": str(out / "results.json"), "scores": results["scores"]})
+
+
+def _told(score: dict[str, float]) -> str:
+    return f"{percent(score['mean'])} {interval(score['low'], score['high'])}"

@@ -1,0 +1,110 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukoscope.bags.bags import bags_of
+from leukoscope.bags.crossval import BagSettings, bag_folds, cross_validate_bags
+from leukoscope.bags.mil import mil
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import read_json
+from leukoscope.encoders.features import Features
+from leukoscope.scores import predictions
+
+Cohort = Callable[..., Features]
+HEADS = ("class-attention", "abmil", "max", "mean-features")
+RARE = 4
+QUICK = BagSettings.parse(
+    {
+        "device": "cpu",
+        "train": {"epochs": 50},
+        "models": {"class-attention": {"widths": [24], "reduced": 16, "attention": 8, "hidden": 8}},
+    },
+    where="test",
+)
+
+
+@pytest.fixture(scope="module")
+def sick(make_cohort: Cohort) -> Features:
+    return make_cohort(0.1)
+
+
+@pytest.fixture(scope="module")
+def run(sick: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("mil") / "run"
+    mil({"e": sick}, out, heads=HEADS, seeds=(0, 1), settings=QUICK, n_bootstrap=50)
+    return out
+
+
+def test_patients_with_a_rare_kind_of_cell_are_told(run: Path) -> None:
+    scores = read_json(run / "results.json")["scores"]["e"]
+    for head in HEADS:
+        assert scores[head]["roc_auc_macro"]["mean"] > 0.95, head
+
+
+def test_attention_lies_on_the_cells_that_make_the_difference(run: Path, sick: Features) -> None:
+    kinds = sick.cells.set_index("cell_id")["kind"]
+    table = pd.read_parquet(run / "attention.parquet")
+    for head, column in (("class-attention", "a_AML"), ("abmil", "a")):
+        own = table[(table["head"] == head) & table["bag"].isin(sick.cells.loc[sick.cells["kind"] == RARE, "patient"])]
+        rare = (own["cell_id"].map(kinds) == RARE).to_numpy()
+        ranks = own.groupby(["seed", "bag"])[column].rank(pct=True)
+        assert rare[ranks > 0.9].mean() > 5 * rare.mean(), head
+
+
+def test_every_patient_is_judged_once_a_seed_and_attention_sums_to_one(run: Path, sick: Features) -> None:
+    table = predictions.read(run / "predictions.parquet")
+    assert table.groupby(["head", "seed"])["cell_id"].agg(["size", "nunique"]).eq(40).all(axis=None)
+    looked = pd.read_parquet(run / "attention.parquet")
+    assert len(looked) == 2 * 2 * len(sick)
+    sums = looked.groupby(["head", "seed", "bag"])[["a", "a_AML", "a_healthy"]].sum(min_count=1).to_numpy()
+    np.testing.assert_allclose(sums[~np.isnan(sums)], 1, atol=1e-4)
+
+
+def test_without_any_difference_nobody_is_told(make_cohort: Cohort) -> None:
+    """Leakage would show here: features of a patient's own, which memory could use, and classes by chance."""
+    cohort = make_cohort(0.0, patients=60)
+    marks = pd.factorize(cohort.cells["patient"])[0]
+    own = np.random.default_rng(1).normal(size=(60, 12))[marks]
+    bags = bags_of(Features((cohort.x + own).astype(np.float32), cohort.cells))
+    folds = bag_folds(bags, n_folds=5, seed=0)
+    found = cross_validate_bags(bags, folds, heads=("class-attention", "mean-features"), seeds=(0,), settings=QUICK)
+    right = found.predictions["p_AML"].gt(0.5) == (found.predictions["label"] == "AML")
+    # 60 fair coins: the share of heads lies in this range with a probability of 0.999.
+    assert right.groupby(found.predictions["head"]).mean().between(0.28, 0.72).all()
+
+
+def test_linked_patients_are_never_parted(make_cohort: Cohort) -> None:
+    cohort = make_cohort(0.1, patients=20)
+    cells = cohort.cells.copy()
+    for number in range(0, 20, 4):  # pairs of patients of one class that share an image
+        rows = [np.flatnonzero(cells["patient"] == f"P{number + shift:02d}")[0] for shift in (0, 2)]
+        cells.loc[rows[1], "cell_id"] = cells.loc[rows[0], "cell_id"].replace(":", ":again")
+    bags = bags_of(Features(cohort.x, cells))
+    folds = bag_folds(bags, n_folds=3, seed=0)
+    tested = folds[folds["role"] == "test"].set_index("cell_id")["fold"]
+    pairs = [(f"P{number:02d}", f"P{number + 2:02d}") for number in range(0, 20, 4)]
+    assert all(tested[a] == tested[b] for a, b in pairs)
+
+
+def test_encoders_of_other_patients_are_refused(sick: Features, tmp_path: Path) -> None:
+    other = sick.select((sick.cells["patient"] != "P00").to_numpy())
+    with pytest.raises(InputError, match="b: its patients or their classes are not those of a; embed the same cells"):
+        mil({"a": sick, "b": other}, tmp_path / "run", settings=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("heads", "models", "message"),
+    [
+        (("attention",), {}, "--head attention: no such model of bags; choose from class-attention"),
+        (("abmil",), {"abmil": {"gate": True}}, "head abmil: unknown key 'gate'; did you mean 'gated'?"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    sick: Features, tmp_path: Path, heads: tuple[str, ...], models: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        mil({"e": sick}, tmp_path / "run", heads=heads, settings=QUICK.model_copy(update={"models": models}))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,100 @@
+"""Models of bags against plain references, written out bag by bag, and against torchmil; values and gradients."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchmil import models as torchmil
+
+from leukoscope.bags.abmil import ABMIL, ABMILSettings
+from leukoscope.bags.class_attention import ClassAttention, ClassAttentionSettings
+from leukoscope.bags.model import BagModel
+from leukoscope.bags.pooled import Pooled, PooledSettings
+
+SIZES = (5, 1, 9)
+SMALL = ClassAttentionSettings(widths=(8, 10), reduced=6, attention=4, hidden=3)
+
+
+def models() -> dict[str, BagModel]:
+    torch.manual_seed(0)
+    return {
+        "class-attention": ClassAttention(7, 3, SMALL),
+        "abmil": ABMIL(7, 3, ABMILSettings(attention=4)),
+        "abmil-dinobloom": ABMIL(7, 3, ABMILSettings(attention=4, gated=False, hidden=5)),
+        "mean": Pooled(7, 3, PooledSettings(pool="mean")),
+        "max": Pooled(7, 3, PooledSettings(pool="max")),
+    }
+
+
+def cells(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
+    drawn = torch.Generator().manual_seed(seed)
+    bags = [torch.randn(size, 7, generator=drawn) for size in SIZES]
+    return bags, torch.cat(bags), torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
+
+
+def test_class_attention_is_equations_7_to_9() -> None:
+    """As the predecessor's public code has it: softmax over the cells of a patient, one classifier a class."""
+    model = models()["class-attention"]
+    bags, x, of = cells()
+    judged = model(x, of, len(bags))
+    logits, attention = [], []
+    for bag in bags:
+        z = model.reduce(bag)
+        a = model.attend(z).softmax(dim=0)  # (n, K)
+        logits.append(torch.cat([model.classify[c]((a[:, c : c + 1] * z).sum(dim=0)) for c in range(3)]))
+        attention.append(a)
+    torch.testing.assert_close(judged.logits, torch.stack(logits))
+    torch.testing.assert_close(judged.attention, torch.cat(attention))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_abmil_is_torchmils_in_values_and_gradients(gated: bool) -> None:
+    """torchmil has one logit; ours has two, of which the first is made its own."""
+    torch.manual_seed(0)
+    theirs = torchmil.ABMIL(in_shape=(7,), att_dim=4, gated=gated)
+    ours = ABMIL(7, 2, ABMILSettings(attention=4, gated=gated))
+    pairs = [(ours.tanh, theirs.pool.fc1), (ours.score, theirs.pool.fc2)]
+    pairs += [(ours.gate, theirs.pool.fc_gated)] if gated else []
+    with torch.no_grad():
+        for mine, other in pairs:
+            mine.load_state_dict({key.rpartition(".")[2]: value for key, value in other.state_dict().items()})
+        own = {key.rpartition(".")[2]: value for key, value in theirs.classifier.state_dict().items()}
+        ours.classify.weight[0], ours.classify.bias[0] = own["weight"][0], own["bias"][0]
+    bags, x, of = cells()
+    padded, mask = nn.utils.rnn.pad_sequence(bags, batch_first=True), torch.zeros(len(bags), max(SIZES))
+    for place, size in enumerate(SIZES):
+        mask[place, :size] = 1
+    x.requires_grad_()
+    padded.requires_grad_()
+    judged = ours(x, of, len(bags))
+    logits, scores = theirs(padded, mask, return_att=True)
+    torch.testing.assert_close(judged.logits[:, 0], logits)
+    theirs_attention = scores.masked_fill(mask == 0, float("-inf")).softmax(dim=1)
+    torch.testing.assert_close(judged.attention[:, 0], theirs_attention[mask.bool()])
+    judged.logits[:, 0].square().sum().backward()
+    logits.square().sum().backward()
+    torch.testing.assert_close(x.grad, padded.grad[mask.bool()])
+
+
+def test_pooling_takes_the_mean_or_the_greatest_of_each_feature() -> None:
+    bags, x, of = cells()
+    found = models()
+    for name, pool in (("mean", lambda bag: bag.mean(dim=0)), ("max", lambda bag: bag.amax(dim=0))):
+        expected = found[name].classify(torch.stack([pool(bag) for bag in bags]))
+        torch.testing.assert_close(found[name](x, of, len(bags)).logits, expected)
+
+
+@pytest.mark.parametrize("name", list(models()))
+def test_neither_the_order_of_cells_nor_the_other_bags_change_anything(name: str) -> None:
+    model = models()[name]
+    bags, x, of = cells()
+    together = model(x, of, len(bags))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(3))
+    shuffled = model(x[order], of[order], len(bags))
+    torch.testing.assert_close(shuffled.logits, together.logits)
+    if together.attention is not None:
+        torch.testing.assert_close(shuffled.attention, together.attention[order])
+    for place, bag in enumerate(bags):
+        alone = model(bag, torch.zeros(len(bag), dtype=torch.int64), 1)
+        torch.testing.assert_close(alone.logits[0], together.logits[place])
+        if alone.attention is not None:
+            torch.testing.assert_close(alone.attention.sum(dim=0), torch.ones(alone.attention.shape[1]))
