@@ -40,7 +40,7 @@ def test_scores_of_patients_are_printed_and_kept(
     ("options", "message"),
     [
         ([], "--bag patient: no such column; the cells have"),
-        (["--bag", "donor", "--label", "diagnosis", "--n-folds", 11], "class 'AML': 10 patients are too few for 11 folds"),
+        (["--bag", "donor", "--label", "diagnosis", "--n-folds", 11], "class 'AML': 10 patients are too few for 11"),
         (["--bag", "donor", "--label", "diagnosis", "--set", "train.epoch=3"], "did you mean 'epochs'?"),
     ],
 )
