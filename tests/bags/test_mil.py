@@ -89,9 +89,26 @@ def test_linked_patients_are_never_parted(make_cohort: Cohort) -> None:
     assert all(tested[a] == tested[b] for a, b in pairs)
 
 
+def test_patients_of_one_site_may_lie_in_different_folds(make_cohort: Cohort) -> None:
+    """Names with a colon are names: they are not taken for images that patients share."""
+    cohort = make_cohort(0.1, patients=12)
+    cells = cohort.cells.assign(patient="site:" + cohort.cells["patient"])
+    bags = bags_of(Features(cohort.x, cells))
+    folds = bag_folds(bags, n_folds=3, seed=0)
+    assert set(folds["cell_id"]) == set(cells["patient"])
+    assert folds[folds["role"] == "test"]["fold"].nunique() == 3
+    found = cross_validate_bags(bags, folds, heads=("mean-features",), settings=QUICK)
+    assert set(found.predictions["cell_id"]) == set(cells["patient"])
+
+
+def test_settings_of_no_model_are_refused() -> None:
+    with pytest.raises(InputError, match="no model of bags 'abmill'"):
+        BagSettings.parse({"models": {"abmill": {"gated": False}}}, where="test")
+
+
 def test_encoders_of_other_patients_are_refused(sick: Features, tmp_path: Path) -> None:
     other = sick.select((sick.cells["patient"] != "P00").to_numpy())
-    with pytest.raises(InputError, match="b: its patients or their classes are not those of a; embed the same cells"):
+    with pytest.raises(InputError, match="b: its features are not of the same cells as those of a"):
         mil({"a": sick, "b": other}, tmp_path / "run", settings=QUICK)
 
 

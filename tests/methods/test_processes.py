@@ -1,6 +1,7 @@
 """Two processes that share a batch learn what one learns from all of it: the same mean gradient, the same memory.
 
 Batch norms, which are each process's own, are left out here, and so is dinov2, whose masks and KoLeo are as well.
+moco, all about batch norms, has a test of two processes in test_pretrain.py.
 """
 
 import subprocess
@@ -88,8 +89,16 @@ def work(rank: int, folder: Path) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
     folder = tmp_path_factory.mktemp("pair")
     started = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in range(2)]
-    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    try:
+        assert [process.wait(timeout=300) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_every_method_is_tried() -> None:
+    assert SMALL.keys() | {"dinov2", "moco"} == METHODS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))

@@ -49,6 +49,12 @@ def test_rows_go_from_the_best_encoder_on_new_cells_each_with_its_remedies(run: 
     assert told == [("moco", "as they come"), ("random", "as they come"), ("random", "colour")]
 
 
+def test_without_resamples_there_are_no_intervals_and_still_a_page(tmp_path: Path) -> None:
+    near, far = features("k", 30, noise=1.0, seed=0), features("n", 30, noise=2.0, seed=1)
+    shift({"moco": near}, {"moco": {"": far}}, tmp_path / "run", heads=("knn-5",), n_folds=2, n_bootstrap=0)
+    assert write_shift_report(tmp_path / "run").is_file()
+
+
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a finished run of leukoscope shift"):
         write_shift_report(tmp_path)

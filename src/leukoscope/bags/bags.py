@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,10 @@ def bags_of(features: Features, *, bag: str = "patient", label: str = "label") -
     for name, flag in ((bag, "--bag"), (label, "--label")):
         if name not in cells:
             raise InputError(f"{flag} {name}: no such column; the cells have {', '.join(map(str, cells.columns))}")
-    table = pd.DataFrame({"bag": cells[bag], "label": cells[label]}).reset_index(drop=True)
+    if len(bad := np.flatnonzero(~np.isfinite(features.x).all(axis=1))):
+        raise InputError(f"cell {features.ids[bad[0]]}: its features are not finite; embed the cells anew")
+    named = pd.Series([_name(value) for value in cells[bag]], dtype=object)
+    table = pd.DataFrame({"bag": named, "label": cells[label].to_numpy()})
     kinds = table.dropna().groupby("bag")["label"].agg(["nunique", "first"])
     if (two := kinds.index[kinds["nunique"] > 1]).size:
         found = sorted(set(table.loc[table["bag"] == two[0], "label"].dropna()))
@@ -69,3 +73,10 @@ def bags_of(features: Features, *, bag: str = "patient", label: str = "label") -
     blocks = pd.Series(blocks_of(kept.cells, bag)).groupby(of).first().to_numpy()
     names = np.array(sorted(kinds.index), dtype=object)
     return Bags(kept, names, kinds["first"].loc[names].astype(str).to_numpy(dtype=object), of, blocks)
+
+
+def _name(value: Any) -> str | None:
+    """A bag's name as text; a number that was read as 7.0 because others are missing is 7."""
+    if pd.isna(value):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

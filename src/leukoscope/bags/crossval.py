@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from leukoscope.bags.bags import Bags
-from leukoscope.bags.registry import model_of
+from leukoscope.bags.registry import MODELS, model_of
 from leukoscope.bags.train import TrainBagsSettings, fit_bags, judge
-from leukoscope.cells.folds import make_folds
+from leukoscope.cells.folds import make_folds, split
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
@@ -34,6 +34,13 @@ class BagSettings(Settings):
     """Of a training fold's bags, those that training is stopped by: 0.25 of 80 % are the paper's 20 %."""
     device: str = "auto"
 
+    @field_validator("models")
+    @classmethod
+    def _are_models(cls, models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if unknown := sorted(models.keys() - MODELS.keys()):
+            raise ValueError(f"no model of bags {unknown[0]!r}; choose from {', '.join(MODELS)}")
+        return models
+
 
 @dataclass(frozen=True)
 class CrossValidatedBags:
@@ -45,7 +52,9 @@ class CrossValidatedBags:
 
 
 def bag_folds(bags: Bags, *, n_folds: int, seed: int) -> pd.DataFrame:
-    """Folds over bags, stratified by class: ``cell_id`` is a bag's name, ``group`` the same for bags that are linked.
+    """Folds over bags, stratified by class, linked bags together: ``cell_id`` is a bag's name.
+
+    Where bags are linked, ``group`` says which.
 
     Raises:
         InputError: when a class has too few bags for ``n_folds``.
@@ -56,8 +65,15 @@ def bag_folds(bags: Bags, *, n_folds: int, seed: int) -> pd.DataFrame:
                 f"class {name!r}: {count} patients are too few for {n_folds} folds; give a smaller --n-folds"
             )
     table = _table(bags)
-    folds = make_folds(table, bags.labels, n_folds=n_folds, group="block", seed=seed)
-    groups = dict(zip(table["cell_id"], table["block"].astype(str), strict=True))
+    try:
+        folds = make_folds(table, bags.labels, n_folds=n_folds, group="block", seed=seed)
+    except InputError as error:
+        raise InputError(f"patients that share images stay together, and so there are too few: {error}") from None
+    names = dict(zip(table["cell_id"], bags.names, strict=True))
+    folds["cell_id"] = folds["cell_id"].map(names)
+    if len(np.unique(bags.linked)) == len(bags.linked):
+        return folds
+    groups = dict(zip(bags.names, bags.linked.astype(str), strict=True))
     return folds.assign(group=folds["cell_id"].map(groups))
 
 
@@ -93,11 +109,17 @@ def cross_validate_bags(
     x = torch.from_numpy(bags.features.x).to(device)
     classes = bags.classes
     y = torch.from_numpy(np.searchsorted(classes, bags.labels.astype(str))).to(device)
+    # Before anything is trained: too few bags should not be found out in the last fold.
+    parts = {
+        (seed, fold): (*_validation(bags, training, settings.validation_share, seed), test)
+        for seed in (seeds if chosen else ())
+        for fold, training, test in _outer(bags, folds)
+    }
     tables, attention, fits = [], [], []
     for name, entry in chosen.items():
         for seed in seeds:
-            for fold, training, test in _outer(bags, folds):
-                fit, validation = _validation(bags, training, settings.validation_share, seed)
+            for fold in folds["fold"].unique():
+                fit, validation, test = parts[seed, fold]
                 with seeded_weights(seed):
                     model = entry.model(x.shape[1], len(classes), entry.settings).to(device)
                 fitted = fit_bags(model, bags, x, y, fit, validation, settings.train, seed)
@@ -120,7 +142,9 @@ def cross_validate_bags(
 
 
 def _table(bags: Bags) -> pd.DataFrame:
-    return pd.DataFrame({"cell_id": bags.names, "block": bags.linked})
+    """The bags as a table of cells, for folds; what stands before the colon of an id would be its image."""
+    ids = [f"{number}:{name}" for number, name in enumerate(bags.names)]
+    return pd.DataFrame({"cell_id": ids, "block": bags.linked})
 
 
 def _outer(bags: Bags, folds: pd.DataFrame) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -135,13 +159,14 @@ def _outer(bags: Bags, folds: pd.DataFrame) -> Iterator[tuple[int, np.ndarray, n
 def _validation(bags: Bags, training: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Bags to learn from and bags to stop by, stratified; bags that are linked stay together."""
     table, labels = _table(bags).iloc[training], bags.labels[training]
-    try:
-        folds = make_folds(table, labels, n_folds=round(1 / share), group="block", seed=seed)
-    except InputError as error:
-        raise InputError(f"validation bags: {error}") from None
-    held = set(folds.loc[(folds["fold"] == 0) & (folds["role"] == "test"), "cell_id"])
-    validation = np.array([bags.names[bag] in held for bag in training])
-    return training[~validation], training[validation]
+    parts = split(table, labels, {"fit": 1 - share, "validation": share}, group="block", seed=seed).to_numpy()
+    fit, validation = training[parts == "fit"], training[parts == "validation"]
+    for name in bags.classes:
+        if not (bags.labels[fit] == name).any():
+            raise InputError(f"class {name!r}: too few patients to hold some back; give a smaller validation_share")
+    if not len(validation):
+        raise InputError(f"validation_share {share:g} of {len(training)} patients is none; give a larger one")
+    return fit, validation
 
 
 def _attention(
@@ -156,14 +181,17 @@ def _attention(
 
 def _mean_features(bags: Bags, folds: pd.DataFrame, encoder: str, device: str) -> pd.DataFrame:
     """Logistic regression on the mean features of each bag, its penalty chosen inside the training bags."""
-    ends = np.concatenate([[0], np.cumsum(bags.sizes)[:-1]])
-    means = np.add.reduceat(bags.features.x, ends, axis=0) / bags.sizes[:, None]
+    starts = np.concatenate([[0], np.cumsum(bags.sizes)[:-1]])
+    means = np.add.reduceat(bags.features.x, starts, axis=0) / bags.sizes[:, None]
+    table = _table(bags)
+    ids = dict(zip(bags.names, table["cell_id"], strict=True))
     found = cross_validate(
-        Features(means.astype(np.float32), _table(bags)),
+        Features(means.astype(np.float32), table),
         bags.labels,
-        folds,
+        folds.assign(cell_id=folds["cell_id"].map(ids)),
         heads=("linear",),
         encoder=encoder,
         settings=ProbeSettings(device=device),
-    )
-    return found.predictions.assign(head=MEAN_FEATURES)
+    ).predictions
+    names = {coded: name for name, coded in ids.items()}
+    return found.assign(head=MEAN_FEATURES, cell_id=found["cell_id"].map(names))

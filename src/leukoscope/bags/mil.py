@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leukoscope.bags.bags import Bags, bags_of
+from leukoscope.bags.bags import bags_of
 from leukoscope.bags.crossval import MEAN_FEATURES, BagSettings, bag_folds, cross_validate_bags
 from leukoscope.cells import folds as folds_file
-from leukoscope.common.errors import InputError
+from leukoscope.cells.cellset import CellSet
 from leukoscope.common.files import whole_file
 from leukoscope.common.runs import log, run_folder
 from leukoscope.encoders.features import Features
+from leukoscope.probes.evaluated import align
+from leukoscope.probes.origin import describe_encoders
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.results import score_predictions
 
@@ -28,6 +30,7 @@ def mil(
     n_folds: int = 5,
     seeds: Sequence[int] = (0, 1, 2),
     settings: BagSettings | None = None,
+    pretrain: Sequence[CellSet] = (),
     task: str = "",
     n_bootstrap: int = 1000,
     seed: int = 0,
@@ -39,7 +42,7 @@ def mil(
     patients tells when to stop; the test patients are judged once.
 
     Args:
-        features: by the encoder's name, of the same patients.
+        features: by the encoder's name, of the same cells.
         out: the run folder: ``predictions.parquet`` (a row a patient), ``attention.parquet`` (a row a cell),
             ``folds.parquet``, ``fits.csv``, ``tables/``, ``results.json``.
         bag: the column that names a cell's patient.
@@ -48,6 +51,7 @@ def mil(
         n_folds: of the cross-validation.
         seeds: of the models.
         settings: see :class:`BagSettings`.
+        pretrain: the CellSets that the encoders were pre-trained on, to tell which cells they have seen.
         task: what is told apart, for the reader.
         n_bootstrap: resamples of patients that the intervals rest on.
         seed: of the folds and resamples.
@@ -61,9 +65,8 @@ def mil(
         CheckFailed: when training diverges.
     """
     settings = settings or BagSettings()
-    bags = {name: bags_of(each, bag=bag, label=label) for name, each in features.items()}
+    bags = {name: bags_of(each, bag=bag, label=label) for name, each in align(features).items()}
     first = next(iter(bags.values()))
-    _refuse_others(bags)
     folds = bag_folds(first, n_folds=n_folds, seed=seed)
     recipe = {
         "encoders": list(features),
@@ -101,13 +104,7 @@ def mil(
             "bags": {name: int((first.labels == name).sum()) for name in first.classes},
             "cells": {"all": len(first.of), "least": int(sizes.min()), "most": int(sizes.max())},
             "linked": int(len(first.linked) - len(np.unique(first.linked))),
+            **describe_encoders({name: each.features for name, each in bags.items()}, pretrain),
         }
         run.finish(content)
     return content
-
-
-def _refuse_others(bags: Mapping[str, Bags]) -> None:
-    (name, first), *others = bags.items()
-    for other, each in others:
-        if not np.array_equal(first.names, each.names) or not np.array_equal(first.labels, each.labels):
-            raise InputError(f"{other}: its patients or their classes are not those of {name}; embed the same cells")

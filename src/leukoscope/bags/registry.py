@@ -32,6 +32,6 @@ def model_of(name: str, values: Mapping[str, Any]) -> Entry:
         InputError: when there is no such model, or it has no such setting.
     """
     if name not in MODELS:
-        raise InputError(f"--head {name}: no such model of bags; choose from {', '.join(MODELS)}")
+        raise InputError(f"--head {name}: no such model of bags; choose from {', '.join(MODELS)}, mean-features")
     model, default = MODELS[name]
     return Entry(model, type(default).parse({**default.model_dump(), **values}, where=f"head {name}"))

@@ -7,6 +7,7 @@ from leukoscope.cli.options import Device, Json, LabelColumn, NBootstrap, NFolds
 from leukoscope.cli.output import interval, percent, say, say_json, say_table
 
 _FEATURES = "Features of the patients' cells, [NAME=]FILE.h5ad, made by 'leukoscope embed'; may be repeated."
+_PRETRAIN = "A CellSet that the encoder was pre-trained on, searched for the patients' cells; may be repeated."
 _HEAD = "Model of bags: class-attention, abmil, abmil-dinobloom, mean, max, mean-features; may be repeated."
 
 
@@ -19,6 +20,7 @@ def mil(
     label: LabelColumn = "label",
     head: Annotated[list[str] | None, typer.Option("--head", metavar="NAME", help=_HEAD)] = None,
     n_folds: NFolds = 5,
+    pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
     repeat_seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each model is trained anew.")] = 3,
     n_bootstrap: NBootstrap = 1000,
     seed: Seed = 0,
@@ -31,6 +33,7 @@ def mil(
     from leukoscope.bags.crossval import BagSettings
     from leukoscope.bags.mil import HEADS
     from leukoscope.bags.mil import mil as run
+    from leukoscope.cells.cellset import CellSet
     from leukoscope.common.settings import with_overrides
     from leukoscope.probes.inputs import read_features
 
@@ -43,6 +46,7 @@ def mil(
         n_folds=n_folds,
         seeds=range(repeat_seeds),
         settings=BagSettings.parse(with_overrides({"device": device}, overrides or []), where="--set"),
+        pretrain=[CellSet.open(path) for path in pretrained_on or []],
         n_bootstrap=n_bootstrap,
         seed=seed,
         overwrite=overwrite,

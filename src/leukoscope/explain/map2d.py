@@ -98,6 +98,8 @@ def _compiled_once() -> Any:
     warnings.filterwarnings("ignore", "Cannot cache compiled function", NumbaWarning)
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("umap", "pynndescent")]
     functions = [each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)]
+    # What is compiled for a distance function is of no use to another process, and would pile up.
+    functions = [each for each in functions if "dist" not in each.py_func.__code__.co_varnames]
     with suppress(RuntimeError):  # where no place on disk can be written to
         for function in functions:
             function.enable_caching()

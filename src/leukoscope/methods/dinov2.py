@@ -28,7 +28,7 @@ class DINOv2Settings(TeacherSettings):
     momentum: float = Field(default=0.992, ge=0, le=1)
     centring: Literal["mean", "sinkhorn"] = "mean"
     """How the teacher's outputs are kept from being constant: less their moving mean, or shared out by Sinkhorn-Knopp,
-    as the authors have it for ViT-L and ViT-g."""
+    as the authors have it for ViT-L and ViT-g. Over several processes, patches of one that masks fewer weigh more."""
     separate_heads: bool = False
     """A head of its own for patches, as the authors have it for ViT-L and ViT-g."""
     class_weight: float = Field(default=1.0, ge=0)
@@ -167,4 +167,5 @@ class DINOv2(Method):
 def _shared_out(told: Tensor, temperature: float) -> Tensor:
     """Outputs ``(n, K)`` whose softmax at ``temperature`` uses all outputs equally often over the cells of a batch."""
     codes: Tensor = sinkhorn(told, iterations=3, epsilon=temperature, gather_distributed=processes() > 1)
-    return temperature * codes.log()
+    # Where a code is zero its logarithm would be infinite.
+    return temperature * codes.clamp_min(torch.finfo(codes.dtype).tiny).log()

@@ -44,7 +44,7 @@ class Shifted:
 
     @property
     def encoders(self) -> list[str]:
-        """The encoders without their remedies, the least drop of the first head first."""
+        """The encoders without their remedies, the best of the first head on new cells first."""
         drops = self.results["drop"]
         plain = [name for name in drops if REMEDIED not in name]
         return sorted(plain, key=lambda name: -(drops[name][self.heads[0]]["accuracy"]["new"] or 0.0))
@@ -123,7 +123,9 @@ def _row(axes: Axes, shifted: Shifted, encoder: str, head: str, place: int, labe
         if label not in tried:
             continue
         score = scores[tried[label]][head]["accuracy"]
-        spread = [[max(0.0, score["mean"] - score["low"])], [max(0.0, score["high"] - score["mean"])]]
+        spread = None
+        if score["low"] is not None:
+            spread = [[max(0.0, score["mean"] - score["low"])], [max(0.0, score["high"] - score["mean"])]]
         axes.errorbar(
             score["mean"],
             place + offset,

@@ -55,7 +55,7 @@ def write_shift_report(run: Path, *, title: str | None = None) -> Path:
 
 
 def _matrices(shifted: Shifted, folder: Path) -> list[Picture]:
-    """Confusion matrices of the new cells as they come, by the first head of each encoder."""
+    """Confusion matrices of the new cells as they come, by the first head of the best encoders."""
     head, classes = shifted.heads[0], shifted.results["classes"]
     return [
         draw_matrix(np.array(shifted.results["confusion"][encoder][head]), classes, (encoder, head), folder)
