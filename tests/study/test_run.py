@@ -171,7 +171,7 @@ def test_what_would_stop_a_study_late_is_told_before_training(tmp_path: Path) ->
         "groups": ({"a": ["LYM"], "b": ["NEU"]}, "class groups: 'K562' is in none of them"),
     }
     for key, (value, message) in wrong.items():
-        recipe = {**RECIPE, "tasks": {"kinds": {**task, "merge": {}, key: value}}}
+        recipe = {**RECIPE, "tasks": {"kinds": {**task, "merge": {}, "few_labels": None, key: value}}}
         with pytest.raises(InputError, match=message):
             study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
     assert not (tmp_path / "out/encoders").exists()

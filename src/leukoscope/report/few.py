@@ -24,7 +24,7 @@ def draw_few_labels(evaluation: Evaluation, folder: Path) -> Picture | None:
     with figure(4.5 * min(2, len(heads)), 3.4 * -(-len(heads) // 2) + 0.3) as drawn:
         grid = drawn.subplots(-(-len(heads) // 2), min(2, len(heads)), squeeze=False, sharey=True)
         for axes, head in zip(grid.flat, heads, strict=False):
-            for index, encoder in enumerate(encoders):
+            for index, encoder in _with(found, head, encoders):
                 _curve(axes, found, counts, (encoder, head), index, len(encoders))
             axes.set_title(head)
             axes.set(xscale="log", xlabel=_unit(found), ylabel="balanced accuracy" if axes in grid[:, 0] else "")
@@ -33,8 +33,12 @@ def draw_few_labels(evaluation: Evaluation, folder: Path) -> Picture | None:
             light_grid(axes)
         for axes in grid.flat[len(heads) :]:
             axes.set_visible(False)
-        drawn.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(encoders), 5))
-        ends = ", ".join(f"{encoder} {_ends(found, counts, encoder, heads[0])}" for encoder in encoders)
+        shown = {
+            label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        drawn.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=min(len(shown), 5))
+        told = [encoder for _, encoder in _with(found, heads[0], encoders)]
+        ends = ", ".join(f"{encoder} {_ends(found, counts, encoder, heads[0])}" for encoder in told)
         return keep(
             drawn,
             folder,
@@ -54,7 +58,7 @@ def few_labels_table(evaluation: Evaluation) -> Table | None:
     rows = [
         [Field(encoder), Field(head), *(_field(found["scores"][str(count)][encoder][head]) for count in counts)]
         for head in heads
-        for encoder in encoders
+        for _, encoder in _with(found, head, encoders)
     ]
     return Table(
         "few-labels",
@@ -71,7 +75,14 @@ def _axes(found: dict[str, Any]) -> tuple[list[int], list[str], list[str]]:
     scores = found["scores"]
     counts = sorted(int(count) for count in scores)
     encoders = list(scores[str(counts[0])])
-    return counts, list(scores[str(counts[0])][encoders[0]]), encoders
+    heads = dict.fromkeys(head for encoder in encoders for head in scores[str(counts[0])][encoder])
+    return counts, list(heads), encoders
+
+
+def _with(found: dict[str, Any], head: str, encoders: list[str]) -> list[tuple[int, str]]:
+    """The encoders that ``head`` was tried on, with their places; a fine-tuned network has a head of its own."""
+    scores = next(iter(found["scores"].values()))
+    return [(place, encoder) for place, encoder in enumerate(encoders) if head in scores[encoder]]
 
 
 def _unit(found: dict[str, Any]) -> str:
