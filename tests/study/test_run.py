@@ -180,7 +180,7 @@ def test_what_would_stop_a_study_late_is_told_before_training(tmp_path: Path) ->
 def test_a_sample_takes_the_trial_that_rankme_chose(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     moco = {**RECIPE["encoders"]["moco"], "choose": "rankme"}
     sample = {"cells": "patient", "task": "kinds", "encoder": "moco"}
-    task = {**RECIPE["tasks"]["kinds"], "heads": ["linear"], "supervised": {}, "finetune": {}}
+    task = {**RECIPE["tasks"]["kinds"], "heads": ["linear"], "supervised": {}, "finetune": {}, "few_labels": None}
     recipe = {**RECIPE, "encoders": {"moco": moco}, "tasks": {"kinds": task}, "samples": {"patient": sample}}
     results = study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
     chosen = results["sweeps"]["moco"]["chosen"]
