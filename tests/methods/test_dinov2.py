@@ -2,6 +2,8 @@
 
 import math
 import random
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -44,21 +46,38 @@ def koleo(x: Tensor) -> Tensor:
     return -distances.log().mean()
 
 
+class Seen(NamedTuple):
+    """What teacher and student make of eight views, four of each of two kinds, and which patches the student misses."""
+
+    mask: Tensor
+    tokens: Tensor
+    taught: Tensor
+    learned: Tensor
+
+
+def stepped(ours: DINOv2, step: int) -> tuple[Tensor, Mapping[str, Tensor], Seen]:
+    """The loss of a step, its numbers, and what it was made of."""
+    x = views(step)
+    random.seed(step)
+    mask = ours.mask(8, SIZE)
+    random.seed(step)
+    loss, numbers = ours.loss(x, torch.arange(4), at(step))
+    tokens = torch.cat([torch.zeros(8, 1, dtype=torch.bool), mask.flatten(1)], dim=1)
+    with torch.no_grad():
+        taught = ours.teacher.encode(torch.cat(x))
+        learned = ours.student.encode(torch.cat(x), mask=tokens)
+    return loss, numbers, Seen(mask, tokens, taught, learned)
+
+
 @pytest.mark.parametrize("separate", [False, True])
 def test_the_three_terms_are_the_authors(separate: bool) -> None:
     ours = dinov2(separate_heads=separate)
     class_center, patch_center = torch.zeros(1, 9), torch.zeros(1, 9)
     for step in range(3):
-        x = views(step)
-        random.seed(step)
-        mask = ours.mask(8, SIZE)
-        random.seed(step)
-        loss, numbers = ours.loss(x, torch.arange(4), at(step))
+        loss, numbers, seen = stepped(ours, step)
+        mask, tokens, taught, learned = seen.mask, seen.tokens, seen.taught, seen.learned
         temperature = 0.04 + 0.03 * step / 6
-        tokens = torch.cat([torch.zeros(8, 1, dtype=torch.bool), mask.flatten(1)], dim=1)
         with torch.no_grad():
-            taught = ours.teacher.encode(torch.cat(x))
-            learned = ours.student.encode(torch.cat(x), mask=tokens)
             told, said = ours.teacher_heads[0](taught[:, 0]), ours.student_heads[0](learned[:, 0])
             # Each global view is told by the other.
             pairs = [(told[:4], said[4:]), (told[4:], said[:4])]
@@ -96,16 +115,10 @@ def sinkhorn(told: Tensor, temperature: float) -> Tensor:
 def test_sinkhorn_takes_the_place_of_both_centres() -> None:
     ours = dinov2(centring="sinkhorn")
     for step in range(2):
-        x = views(step)
-        random.seed(step)
-        mask = ours.mask(8, SIZE)
-        random.seed(step)
-        loss, numbers = ours.loss(x, torch.arange(4), at(step))
+        loss, numbers, seen = stepped(ours, step)
+        mask, tokens, taught, learned = seen.mask, seen.tokens, seen.taught, seen.learned
         temperature = 0.04 + 0.03 * step / 6
-        tokens = torch.cat([torch.zeros(8, 1, dtype=torch.bool), mask.flatten(1)], dim=1)
         with torch.no_grad():
-            taught = ours.teacher.encode(torch.cat(x))
-            learned = ours.student.encode(torch.cat(x), mask=tokens)
             told, said = ours.teacher_heads[0](taught[:, 0]), ours.student_heads[0](learned[:, 0])
             codes = sinkhorn(told, temperature)  # of both views together
             class_loss = -(codes * F.log_softmax(torch.cat([said[4:], said[:4]]) / 0.1, dim=-1)).sum(-1).mean()
