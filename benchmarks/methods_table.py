@@ -19,7 +19,6 @@ from leukoscope.scores.shift import REMEDIED
 
 HEADS = ("linear", "mlp", "knn")
 FEW = ("350", "50", "10")
-LABELS = ("supcon", "supervised")
 
 
 def ranged(scores: dict[str, Any]) -> str:
@@ -36,10 +35,11 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def comparison(task: dict[str, Any], costs: dict[str, dict[str, float]]) -> str:
     """All encoders, the best linear probe first; those that were taught with labels last, in a block of their own."""
     scores, few = task["scores"], task["few_labels"]["scores"]
-    names = sorted(scores, key=lambda name: (name in LABELS, -scores[name]["linear"]["accuracy"]["mean"]))
+    taught = {name for name, origin in task["encoders"].items() if origin["with_labels"]}
+    names = sorted(scores, key=lambda name: (name in taught, -scores[name]["linear"]["accuracy"]["mean"]))
     rows = []
     for name in names:
-        told = f"{name}, with labels" if name in LABELS else name
+        told = f"{name}, with labels" if name in taught else name
         accuracies = [ranged(scores[name][head]["accuracy"]) for head in HEADS]
         few_told = [_spread(few[count].get(name)) for count in FEW]
         cost = costs.get(name, {})
