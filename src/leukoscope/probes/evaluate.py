@@ -139,11 +139,11 @@ def evaluate(
         log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
         own = {name: cells.features[name] for name in features}
         # First of all: counts that do not fit the folds should not be found out after hours.
-        thinned = (
-            try_few_labels(own, cells.labels, cells.folds, few, settings=settings, seed=seed, train_whole=few_whole)
-            if few
-            else {}
-        )
+        thinned = {}
+        if few is not None:
+            thinned = try_few_labels(
+                own, cells.labels, cells.folds, few, settings=settings, seed=seed, train_whole=few_whole
+            )
         tables = _heads(run, cells, taught, heads=heads, seeds=seeds, settings=settings, choose=choose or {})
         if cellset is not None:
             tables += trained_whole(cells, cellset, supervised, finetune, starts, seed=seeds[0], device=settings.device)

@@ -1,6 +1,6 @@
 """Encoders of the recipe that a task trains on, in its folds, as baselines beside the frozen ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,6 @@ from leukoscope.common.runs import log
 from leukoscope.encoders.baselines import is_baseline, open_encoder
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.probes.evaluated import Fold
-from leukoscope.probes.few import TrainWhole
 from leukoscope.probes.finetune_folds import FinetunePlan, cross_validate_finetuned
 from leukoscope.scores import predictions
 from leukoscope.scores.significance import SUPERVISED
@@ -43,51 +42,30 @@ def finetune_plans(space: Workspace, task: str) -> dict[str, FinetunePlan]:
     return found
 
 
-def finetuned_baselines(
+def finetuned(
     space: Workspace,
     task: str,
     cellset: CellSet,
     labels: Labels,
     folds: pd.DataFrame,
     bundles: Mapping[str, Mapping[str, Path]],
-) -> pd.DataFrame | None:
-    """Predictions of the encoders fine-tuned in the same folds; None where the task asks for none.
-
-    Encoders that are taught inside folds must have been taught: each fold starts from its own.
-    """
-    names = tuple(space.recipe.tasks[task].finetune)
-    tables = _finetuned(space, task, cellset, labels, folds, bundles, names, space.out / "finetuned" / task)
-    return pd.concat(tables, ignore_index=True) if tables else None
-
-
-def finetuned_on_few(
-    space: Workspace, task: str, cellset: CellSet, labels: Labels, bundles: Mapping[str, Mapping[str, Path]]
-) -> TrainWhole:
-    """What fine-tunes, on few cells of each fold, the encoders that the task names for it."""
-    few = space.recipe.tasks[task].few_labels
-    names = few.finetune if few else ()
-
-    def train(count: int, folds: pd.DataFrame) -> list[pd.DataFrame]:
-        into = space.out / "finetuned" / task / f"few-{count}"
-        return _finetuned(space, task, cellset, labels, folds, bundles, names, into)
-
-    return train
-
-
-def _finetuned(
-    space: Workspace,
-    task: str,
-    cellset: CellSet,
-    labels: Labels,
-    folds: pd.DataFrame,
-    bundles: Mapping[str, Mapping[str, Path]],
-    names: Sequence[str],
-    into: Path,
+    *,
+    few: int | None = None,
 ) -> list[pd.DataFrame]:
+    """Predictions of the encoders that the task fine-tunes in its folds, a table each.
+
+    Encoders that are taught inside folds must have been taught: each fold starts from its own. With ``few``, folds
+    hold so many training cells, and those encoders are taken that the task names for few labels.
+    """
+    plan_few = space.recipe.tasks[task].few_labels
+    into = space.out / "finetuned" / task
     plans = finetune_plans(space, task)
+    if few is not None:
+        into /= f"few-{few}"
+        plans = {name: plans[name] for name in (plan_few.finetune if plan_few else ())}
     tables = []
-    for name in names:
-        plan, path = plans[name], into / f"{name}.parquet"
+    for name, plan in plans.items():
+        path = into / f"{name}.parquet"
         if not path.exists():
             log.info("task %s: fine-tune %s as %s", task, plan.encoder, path.relative_to(space.out))
             start = _start(space, task, plan, cellset, bundles)

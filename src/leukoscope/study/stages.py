@@ -1,6 +1,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
 from leukoscope.study.check import check_plan
 from leukoscope.study.encoders import largest_rankme, make_encoders
-from leukoscope.study.finetuned import finetuned_baselines, finetuned_on_few
+from leukoscope.study.finetuned import finetuned
 from leukoscope.study.prepare import check_leaks, make_sets
 from leukoscope.study.samples import classify_sample
 from leukoscope.study.shifts import carry_over
@@ -66,11 +67,8 @@ def _evaluate(
     if not (out / "results.json").exists():
         folds = task_folds(space, name, cellset, labels)
         taught = teach_inside(space, name, cellset, labels, folds)
-        baselines = [
-            supervised_baselines(space, name, cellset, labels, folds),
-            finetuned_baselines(space, name, cellset, labels, folds, bundles),
-        ]
-        known = [table for table in baselines if table is not None]
+        tune = partial(finetuned, space, name, cellset, labels, bundles=bundles)
+        known = [*supervised_baselines(space, name, cellset, labels, folds), *tune(folds)]
         evaluate(
             features,
             out,
@@ -87,7 +85,7 @@ def _evaluate(
             seed=space.recipe.seed,
             settings=probe_settings(space, name),
             few=task.few_labels,
-            few_whole=finetuned_on_few(space, name, cellset, labels, bundles),
+            few_whole=lambda count, drawn: tune(drawn, few=count),
             choose={
                 f"{encoder} (chosen)": [feature_name(encoder, trial) for trial in trials]
                 for encoder, trials in bundles.items()

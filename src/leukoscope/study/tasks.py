@@ -76,8 +76,8 @@ def task_folds(space: Workspace, name: str, cellset: CellSet, labels: Labels) ->
 
 def supervised_baselines(
     space: Workspace, name: str, cellset: CellSet, labels: Labels, folds: pd.DataFrame
-) -> pd.DataFrame | None:
-    """Predictions of the networks trained from scratch on the same folds; None where the task asks for none."""
+) -> list[pd.DataFrame]:
+    """Predictions of the networks trained from scratch on the same folds, a table each."""
     tables = []
     for model, settings in supervised_settings(space, name).items():
         path = space.out / "supervised" / name / f"{model}.parquet"
@@ -95,4 +95,4 @@ def supervised_baselines(
             with whole_file(path) as partial:
                 predictions.write(partial, table)
         tables.append(predictions.read(path))
-    return pd.concat(tables, ignore_index=True) if tables else None
+    return tables
