@@ -38,13 +38,6 @@ def test_bags_may_be_named_by_numbers_or_with_colons() -> None:
     assert bags_of(given, bag="donor").names.tolist() == ["7", "8"]
 
 
-def test_a_cell_whose_features_are_no_numbers_is_named() -> None:
-    given = features([("a", "P", "AML"), ("b", "Q", "healthy")])
-    given.x[1, 0] = np.nan
-    with pytest.raises(InputError, match="cell b:x#1: its features are not finite"):
-        bags_of(given)
-
-
 def test_patients_that_share_an_image_are_linked() -> None:
     rows = [("a", "P", "AML"), ("b", "Q", "healthy"), ("b", "R", "AML"), ("c", "S", "healthy")]
     linked = bags_of(features(rows)).linked

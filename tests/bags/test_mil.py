@@ -125,3 +125,11 @@ def test_a_mistake_is_told_in_one_line(
     with pytest.raises(InputError, match=message.replace("?", r"\?")):
         mil({"e": sick}, tmp_path / "run", heads=heads, settings=QUICK.model_copy(update={"models": models}))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cell_whose_features_are_no_numbers_is_named(make_cohort: Cohort, tmp_path: Path) -> None:
+    broken = make_cohort(0.1)
+    broken.x[3, 0] = np.nan
+    with pytest.raises(InputError, match=f"e: the features of cell {broken.ids[3]} are not finite"):
+        mil({"e": broken}, tmp_path / "run", settings=QUICK)
+    assert not (tmp_path / "run").exists()

@@ -55,8 +55,6 @@ def bags_of(features: Features, *, bag: str = "patient", label: str = "label") -
     for name, flag in ((bag, "--bag"), (label, "--label")):
         if name not in cells:
             raise InputError(f"{flag} {name}: no such column; the cells have {', '.join(map(str, cells.columns))}")
-    if len(bad := np.flatnonzero(~np.isfinite(features.x).all(axis=1))):
-        raise InputError(f"cell {features.ids[bad[0]]}: its features are not finite; embed the cells anew")
     named = pd.Series([_name(value) for value in cells[bag]], dtype=object)
     table = pd.DataFrame({"bag": named, "label": cells[label].to_numpy()})
     kinds = table.dropna().groupby("bag")["label"].agg(["nunique", "first"])

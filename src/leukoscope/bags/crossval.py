@@ -22,6 +22,8 @@ from leukoscope.scores.predictions import predictions
 
 MEAN_FEATURES = "mean-features"
 """The baseline of logistic regression on the mean features of each bag."""
+HEADS = ("class-attention", "abmil", "mean", MEAN_FEATURES)
+"""What is compared where nothing else is asked for."""
 
 
 class BagSettings(Settings):
@@ -81,7 +83,7 @@ def cross_validate_bags(
     bags: Bags,
     folds: pd.DataFrame,
     *,
-    heads: Sequence[str] = ("class-attention", "abmil", "mean", MEAN_FEATURES),
+    heads: Sequence[str] = HEADS,
     encoder: str = "encoder",
     seeds: Sequence[int] = (0, 1, 2),
     settings: BagSettings | None = None,

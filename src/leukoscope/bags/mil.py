@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.bags.bags import bags_of
-from leukoscope.bags.crossval import MEAN_FEATURES, BagSettings, bag_folds, cross_validate_bags
+from leukoscope.bags.crossval import HEADS, BagSettings, bag_folds, cross_validate_bags
 from leukoscope.cells import folds as folds_file
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.files import whole_file
@@ -16,8 +16,6 @@ from leukoscope.probes.evaluated import align
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.results import score_predictions
-
-HEADS = ("class-attention", "abmil", "mean", MEAN_FEATURES)
 
 
 def mil(
@@ -65,6 +63,8 @@ def mil(
         CheckFailed: when training diverges.
     """
     settings = settings or BagSettings()
+    for name, each in features.items():
+        each.require_finite(name)
     bags = {name: bags_of(each, bag=bag, label=label) for name, each in align(features).items()}
     first = next(iter(bags.values()))
     folds = bag_folds(first, n_folds=n_folds, seed=seed)

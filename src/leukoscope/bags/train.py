@@ -1,4 +1,3 @@
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from leukoscope.bags.bags import Bags
 from leukoscope.bags.model import BagModel
 from leukoscope.common.errors import CheckFailed
 from leukoscope.common.settings import Settings
+from leukoscope.probes.best import Best
 
 # Cells judged at once: 20,000 of 512 features are 40 MiB, and as much again a layer.
 _CELLS_AT_ONCE = 20_000
@@ -80,10 +80,9 @@ def fit_bags(
         model.parameters(), settings.lr, settings.momentum, nesterov=True, weight_decay=settings.weight_decay
     )
     rng = np.random.default_rng(seed)
-    best, kept, best_epoch = math.inf, copy.deepcopy(model.state_dict()), 0
-    for epoch in range(settings.epochs):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
+    best = Best(settings.patience)
+    while best.seen < settings.epochs and not best.ended:
         model.train()
         for step in _steps(rng, y.cpu().numpy(), training, settings):
             rows, of = _drawn(rng, bags, step, settings.cells)
@@ -94,17 +93,15 @@ def fit_bags(
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        fitted = FittedBags(model, mean, scale, epoch + 1, 0.0)
-        judged, _ = judge(fitted, bags, x, validation)
+        schedule.step()
+        judged, _ = judge(FittedBags(model, mean, scale, best.seen + 1, 0.0), bags, x, validation)
         lost = float(F.nll_loss(judged.clamp_min(1e-12).log(), y[torch.from_numpy(validation).to(y.device)].cpu()))
         if not math.isfinite(lost):
-            raise CheckFailed(f"the loss on validation bags is {lost} in epoch {epoch + 1}; lower lr ({settings.lr:g})")
-        if lost < best:
-            best, kept, best_epoch = lost, copy.deepcopy(model.state_dict()), epoch + 1
-        elif epoch + 1 - best_epoch >= settings.patience:
-            break
-    model.load_state_dict(kept)
-    return FittedBags(model, mean, scale, best_epoch, best)
+            raise CheckFailed(
+                f"the loss on validation bags is {lost} in epoch {best.seen + 1}; lower lr ({settings.lr:g})"
+            )
+        best.see(lost, model)
+    return FittedBags(model, mean, scale, best.restore(model), best.loss)
 
 
 @torch.no_grad()

@@ -30,8 +30,7 @@ def mil(
     json: Json = False,
 ) -> None:
     """Judge patients by their cells: attention-based multiple-instance learning in folds that keep patients whole."""
-    from leukoscope.bags.crossval import BagSettings
-    from leukoscope.bags.mil import HEADS
+    from leukoscope.bags.crossval import HEADS, BagSettings
     from leukoscope.bags.mil import mil as run
     from leukoscope.cells.cellset import CellSet
     from leukoscope.common.settings import with_overrides

@@ -58,6 +58,17 @@ class Features:
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
         return Features(self.x[rows], self.cells.iloc[rows].reset_index(drop=True), self.uns)
 
+    def require_finite(self, encoder: str) -> None:
+        """Nothing, where every number is finite.
+
+        Raises:
+            InputError: naming ``encoder`` and the first cell at fault.
+        """
+        finite = np.isfinite(self.x).all(axis=1)
+        if not finite.all():
+            cell = self.ids[~finite][0]
+            raise InputError(f"{encoder}: the features of cell {cell} are not finite; did its pre-training diverge?")
+
     @property
     def ids(self) -> np.ndarray:
         """``cell_id`` of every cell ``(N,)``, in order."""

@@ -103,10 +103,8 @@ def _codes(labels: np.ndarray, features: Features) -> tuple[list[str], np.ndarra
 
 
 def _data(features: Features, y: np.ndarray, n_classes: int, device: str, encoder: str) -> Data:
+    features.require_finite(encoder)
     x = np.ascontiguousarray(features.x, dtype=np.float32)
-    if not np.isfinite(x).all():
-        cell = features.ids[~np.isfinite(x).all(axis=1)][0]
-        raise InputError(f"{encoder}: the features of cell {cell} are not finite; did its pre-training diverge?")
     place = pick_head_device(device)
     return Data(torch.from_numpy(x).to(place), torch.from_numpy(y).to(place), n_classes)
 
