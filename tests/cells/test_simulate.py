@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import LATENTS, SimulateSettings, Simulation, simulate
+from leukoscope.cells.simulator.composition import PATIENT_TYPES, REFERENCE_RANGES, parse_composition
 from leukoscope.cells.simulator.kinds import KINDS
-from leukoscope.cells.simulator.patients import PATIENT_TYPES, REFERENCE_RANGES, draw_patient
+from leukoscope.cells.simulator.patients import Patient, draw_patient
 from leukoscope.cli.simulate import simulate as simulate_command
 from leukoscope.common.errors import InputError
 
@@ -165,23 +167,58 @@ def test_a_kind_left_out_is_absent_and_the_composition_is_followed(tmp_path: Pat
     assert set(sample.cells["patient_type"]) == {"given"}
 
 
+def drawn(text: str, seed: int = 0) -> Patient:
+    return draw_patient(parse_composition(text), list(KINDS.values()), np.random.default_rng(seed))
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_a_healthy_patient_lies_within_the_reference_ranges(seed: int) -> None:
-    patient = draw_patient("healthy", list(KINDS), np.random.default_rng(seed))
-    assert sum(patient.proportions.values()) == pytest.approx(1)
-    for kind, share in patient.proportions.items():
+    patient = drawn("healthy", seed)
+    assert sum(patient.proportions) == pytest.approx(1)
+    for kind, share in zip(KINDS, patient.proportions, strict=True):
         low, high = REFERENCE_RANGES.get(kind, (0.0, 0.0))
         assert low - 1e-9 <= 100 * share <= high + 1e-9
 
 
 def test_every_patient_type_can_be_drawn_and_mixed_draws_several() -> None:
     for name in PATIENT_TYPES:
-        drawn = draw_patient(name, list(KINDS), np.random.default_rng(0))
-        assert drawn.patient_type == name
-        assert min(drawn.proportions.values()) >= 0
+        patient = drawn(name)
+        assert patient.patient_type == name
+        assert min(patient.proportions) >= 0
     simulation = Simulation(SimulateSettings(cells=1, composition="mixed", patients=40))
     assert len({patient.patient_type for patient in simulation.patients}) >= 6
+
+
+def test_a_kind_is_added_at_its_per_cent_and_the_others_keep_their_proportions() -> None:
+    plain, rare = drawn("healthy", 3), drawn("healthy+HL60=5", 3)
+    shares = dict(zip(KINDS, rare.proportions, strict=True))
+    assert shares.pop("HL60") == pytest.approx(0.05)
+    healthy = {kind: share for kind, share in zip(KINDS, plain.proportions, strict=True) if kind != "HL60"}
+    assert {kind: share / 0.95 for kind, share in shares.items()} == pytest.approx(healthy)
+    assert drawn("healthy+HL60=0", 3).proportions == pytest.approx(plain.proportions)
+    assert drawn("healthy+EOS=20", 3).proportions[list(KINDS).index("EOS")] == pytest.approx(0.2)
+
+
+def test_a_kind_may_look_a_little_different_in_a_type_of_patient() -> None:
+    changed = {kind.name: kind for kind in drawn("healthy+K562=1~NEU.granules=1.5~NEU.diameter_um=0.9").kinds}
+    assert changed["NEU"].granules == pytest.approx(1.5 * KINDS["NEU"].granules)
+    assert changed["NEU"].diameter_um == pytest.approx(0.9 * KINDS["NEU"].diameter_um)
+    assert {name: kind for name, kind in changed.items() if name != "NEU"} == {
+        name: kind for name, kind in KINDS.items() if name != "NEU"
+    }
+    granules = {}
+    for name in ("healthy", "healthy~NEU.granules=1.5"):
+        _, rows = Simulation(SimulateSettings(cells=60, size=16, composition=name, classes=("NEU",))).render(range(60))
+        granules[name] = np.mean([row["granules"] for row in rows])
+    assert granules["healthy~NEU.granules=1.5"] > 1.3 * granules["healthy"]
+
+
+def test_patients_take_types_in_turn_and_every_batch_has_all_of_them() -> None:
+    chosen = SimulateSettings(cells=24, size=16, composition=("healthy", "eosinophilia"), patients=12, batches=2)
+    _, rows = Simulation(chosen).render(range(24))
+    table = pd.DataFrame(rows).drop_duplicates("patient")
+    assert pd.crosstab(table["batch"], table["patient_type"]).to_numpy().tolist() == [[3, 3], [3, 3]]
 
 
 def test_the_verb_simulates_and_says_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,6 +243,10 @@ def test_the_verb_simulates_and_says_what(tmp_path: Path, capsys: pytest.Capture
         ({"composition": "NEU=-1"}, "--composition: 'NEU=-1' is not KIND=AMOUNT"),
         ({"composition": "NEU=0"}, "--composition: it holds none of BAS"),
         ({"composition": "healthy", "classes": ["K562"]}, "--composition: it holds none of K562"),
+        ({"composition": "healthy+HL60"}, "--composition: '+HL60' is neither +KIND=PERCENT nor ~KIND.TRAIT=FACTOR"),
+        ({"composition": "healthy+HL60=60+K562=41"}, "adds more than 100 per cent"),
+        ({"composition": "healthy~NEU.spread=2"}, "--composition: no trait 'spread'; choose from diameter_um"),
+        ({"composition": ["healthy", "sick+HL60=5"]}, "--composition: unknown patient type 'sick'; choose mixed"),
         ({"difficulty": 2.0}, "simulate: difficulty: input should be less than or equal to 1"),
         ({"bit_depth": 4}, "simulate: bit_depth: input should be greater than or equal to 8"),
         ({"size": 4}, "simulate: size: input should be greater than or equal to 16"),

@@ -8,9 +8,10 @@ from pydantic import Field
 from leukoscope.cells.cellset import MARK, CellSet
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.simulator.camera import exposed
+from leukoscope.cells.simulator.composition import PatientType, parse_composition
 from leukoscope.cells.simulator.kinds import KINDS, Kind, kinds_named
 from leukoscope.cells.simulator.optics import bright_field
-from leukoscope.cells.simulator.patients import Patient, draw_patient, parse_composition
+from leukoscope.cells.simulator.patients import Patient, draw_patient
 from leukoscope.cells.simulator.shapes import FIELD_UM
 from leukoscope.cells.simulator.traits import Donor, Traits, draw_traits
 from leukoscope.cells.writer import CellSetWriter, cell_id
@@ -28,14 +29,18 @@ LATENTS = (
 
 
 class SimulateSettings(Settings):
-    """What is simulated. ``composition`` None gives every kind equally often; else see ``parse_composition``."""
+    """What is simulated.
+
+    ``composition`` None gives every kind equally often; else see ``parse_composition``. Of several patient types the
+    patients take one each, in turn; all batches have all of them.
+    """
 
     cells: int = Field(ge=1)
     size: int = Field(default=200, ge=16, le=1024)
     field_um: float = Field(default=FIELD_UM, ge=12, le=FIELD_UM)
     bit_depth: int = Field(default=8, ge=8, le=16)
     classes: tuple[str, ...] = tuple(KINDS)
-    composition: str | dict[str, float] | None = None
+    composition: str | tuple[str, ...] | dict[str, float] | None = None
     patients: int = Field(default=10, ge=1)
     batches: int = Field(default=2, ge=1)
     difficulty: float = Field(default=0.5, ge=0, le=1)
@@ -52,7 +57,7 @@ def simulate(
     field_um: float = FIELD_UM,
     bit_depth: int = 8,
     classes: Sequence[str] | None = None,
-    composition: str | Mapping[str, float] | None = None,
+    composition: str | Sequence[str] | Mapping[str, float] | None = None,
     patients: int = 10,
     batches: int = 2,
     difficulty: float = 0.5,
@@ -73,7 +78,8 @@ def simulate(
         bit_depth: 8 gives uint8; 9 to 16 bits are kept in uint16.
         field_um: side of the field of view; a smaller one is the middle of the whole, and may cut large cells off.
         classes: the kinds to show; all eight when None. One left out is a novelty.
-        composition: None for every kind equally often; else a patient type, ``mixed``, or amounts of kinds.
+        composition: None for every kind equally often; else a patient type, several, or amounts of kinds: see
+            :func:`~leukoscope.cells.simulator.patients.parse_composition`.
         patients: how many patients the cells come from, in turn.
         batches: how many batches the patients are spread over, in turn.
         difficulty: 0 to 1; how far the kinds overlap.
@@ -90,7 +96,7 @@ def simulate(
         {
             "cells": cells, "size": size, "field_um": field_um, "bit_depth": bit_depth,
             "classes": tuple(classes or KINDS),
-            "composition": composition if composition is None or isinstance(composition, str) else dict(composition),
+            "composition": dict(composition) if isinstance(composition, Mapping) else composition,
             "patients": patients, "batches": batches, "difficulty": difficulty, "seed": seed, "instrument": instrument,
         },
         where="simulate",
@@ -122,18 +128,21 @@ class Simulation:
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
         self.kinds = kinds_named(settings.classes)
-        composition = settings.composition
-        self.composition = parse_composition(composition) if isinstance(composition, str) else composition
         self.instrument = settings.seed if settings.instrument is None else settings.instrument
         numbers = range(settings.patients)
         self.donors: list[Donor] = [
             _draw_donor((settings.seed, n), (self.instrument, n % settings.batches)) for n in numbers
         ]
-        self.patients: list[Patient] = []
-        if self.composition is not None:
-            names = [kind.name for kind in self.kinds]
-            rngs = [np.random.default_rng((settings.seed, 1, number)) for number in numbers]
-            self.patients = [draw_patient(self.composition, names, rng) for rng in rngs]
+        compositions = _compositions(settings.composition)
+        # A patient's batch goes by its number too: types change when every batch has had one.
+        self.patients: list[Patient] = [
+            draw_patient(
+                compositions[number // settings.batches % len(compositions)],
+                self.kinds,
+                np.random.default_rng((settings.seed, 1, number)),
+            )
+            for number in (numbers if compositions else ())
+        ]
 
     @property
     def pixel_size_um(self) -> float:
@@ -166,13 +175,14 @@ class Simulation:
 
     def _kind_and_patient(self, number: int, uniform: float) -> tuple[Kind, int]:
         """Balanced sets take kinds in turn and then patients in turn; else the patient's proportions decide."""
-        if self.composition is None:
+        if not self.patients:
             turn, kind = divmod(number, len(self.kinds))
             return self.kinds[kind], turn % self.settings.patients
         patient = number % self.settings.patients
-        upper = np.cumsum(list(self.patients[patient].proportions.values()))
+        upper = np.cumsum(self.patients[patient].proportions)
         # The last bound may round to just below 1.
-        return self.kinds[min(int(np.searchsorted(upper, uniform, side="right")), len(upper) - 1)], patient
+        place = min(int(np.searchsorted(upper, uniform, side="right")), len(upper) - 1)
+        return self.patients[patient].kinds[place], patient
 
     def _row(self, number: int, pixels: np.ndarray, kind: str, patient: int, cell: Traits) -> dict[str, Any]:
         # Patients of another seed, and batches of another instrument, are others and are called otherwise.
@@ -185,9 +195,16 @@ class Simulation:
             "patient": name,
             "slide": f"{name}-{batch}",
             "batch": batch,
-            "patient_type": "balanced" if self.composition is None else self.patients[patient].patient_type,
+            "patient_type": self.patients[patient].patient_type if self.patients else "balanced",
             **{latent: getattr(cell, latent) for latent in LATENTS},
         }
+
+
+def _compositions(given: str | Sequence[str] | Mapping[str, float] | None) -> list[PatientType | Mapping[str, float]]:
+    """What patients are made of, in turn; none where every kind is equally often."""
+    if given is None or isinstance(given, Mapping):
+        return [] if given is None else [given]
+    return [parse_composition(each) for each in ([given] if isinstance(given, str) else given)]
 
 
 def _draw_donor(patient: tuple[int, int], batch: tuple[int, int]) -> Donor:

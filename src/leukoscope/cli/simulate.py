@@ -6,6 +6,11 @@ import typer
 from leukoscope.cli.options import Jobs, Json, Overwrite, Seed
 from leukoscope.cli.output import say, say_json
 
+_COMPOSITION = (
+    "healthy, another patient type, mixed, healthy+HL60=5 (per cent), healthy~NEU.granules=1.3 (times), or "
+    "NEU=60,LYM=30,...; may be repeated: patients take types in turn."
+)
+
 
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder of the CellSet to make.")],
@@ -18,14 +23,7 @@ def simulate(
     classes: Annotated[
         str | None, typer.Option("--classes", metavar="KIND,KIND,...", help="Kinds to show; all eight by default.")
     ] = None,
-    composition: Annotated[
-        str | None,
-        typer.Option(
-            "--composition",
-            metavar="TYPE",
-            help="healthy, another patient type, mixed, or NEU=60,LYM=30,...",
-        ),
-    ] = None,
+    composition: Annotated[list[str] | None, typer.Option("--composition", metavar="TYPE", help=_COMPOSITION)] = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="Every kind equally often (the default).")] = False,
     patients: Annotated[int, typer.Option("--patients", help="How many patients.", min=1)] = 10,
     batches: Annotated[int, typer.Option("--batches", help="Batches that the patients are spread over.", min=1)] = 2,
