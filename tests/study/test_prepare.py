@@ -39,6 +39,17 @@ def test_a_set_is_spoiled_after_its_source_is_made_and_split(tmp_path: Path) -> 
     assert set(labels.table["label"]) == {"normal", "noise", "empty"}
 
 
+def test_patients_are_made_of_a_part_of_another_set(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("reference: {NEU: [40, 60], LYM: [40, 60]}\ntypes: {healthy: {}}\n")
+    made = {"source": "cells.evaluate", "plan": str(plan), "patients": 4, "cells": [3, 4], "pools": 2, "reuse": True}
+    study = space(tmp_path, sets={**RECIPE["sets"], "patients": {"cohort": made}})
+    make_sets(study, jobs=1)
+    patients = study.cells("patients")
+    assert patients.cells["patient"].nunique() == 4
+    assert set(patients.cells["drawn_from"]) <= set(study.cells("cells.evaluate").ids)
+
+
 def test_an_encoder_that_saw_the_cells_before_they_were_spoiled_is_refused(tmp_path: Path) -> None:
     wrong = {"moco": {**RECIPE["encoders"]["moco"], "cells": ["cells"]}}
     spoiled = {**RECIPE["sets"]["bad"]["spoil"], "share": 1}

@@ -81,7 +81,10 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ({"sets": {"bad": {"spoil": {"share": 1}}}}, "sets.bad: spoil needs the key source, a set of the recipe"),
         ({"sets": spoiled("cell")}, "sets.bad.spoil.source: no set 'cell'"),
         ({"sets": spoiled("cells.test")}, "sets.bad.spoil.source: set 'cells' is not split into a part 'test'"),
-        ({"sets": {**spoiled("cells"), "worse": {"spoil": {"source": "bad"}}}}, "bad is spoiled already"),
+        (
+            {"sets": {**spoiled("cells"), "worse": {"spoil": {"source": "bad"}}}},
+            "bad is made of other cells; name the set that they are of",
+        ),
         (
             {
                 "sets": spoiled("cells"),

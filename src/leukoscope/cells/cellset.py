@@ -172,9 +172,15 @@ def content_hash(cell_id: str) -> str:
 def contents_of(cells: pd.DataFrame) -> np.ndarray:
     """The content hash of the image that each cell of a table was acquired as ``(N,)``.
 
-    A cell that was spoiled since counts as the image that it was made of.
+    A cell that was spoiled, or drawn for a patient of a made cohort, counts as the image that it was made of.
     """
+    return np.array([content_hash(cell) for cell in acquired_as(cells)], dtype=object)
+
+
+def acquired_as(cells: pd.DataFrame) -> pd.Series:
+    """The ``cell_id`` of the image that each cell of a table was acquired as."""
     ids = cells["cell_id"]
-    if "spoiled_from" in cells.columns:
-        ids = cells["spoiled_from"].fillna(ids)
-    return np.array([content_hash(cell) for cell in ids], dtype=object)
+    for column in ("spoiled_from", "drawn_from"):
+        if column in cells.columns:
+            ids = cells[column].fillna(ids)
+    return ids

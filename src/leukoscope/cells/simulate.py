@@ -6,9 +6,10 @@ import numpy as np
 from pydantic import Field
 
 from leukoscope.cells.cellset import MARK, CellSet
+from leukoscope.cells.composition import PatientType
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.simulator.camera import exposed
-from leukoscope.cells.simulator.composition import PatientType, parse_composition
+from leukoscope.cells.simulator.composition import parse_composition
 from leukoscope.cells.simulator.kinds import KINDS, Kind, kinds_named
 from leukoscope.cells.simulator.optics import bright_field
 from leukoscope.cells.simulator.patients import Patient, draw_patient
@@ -79,7 +80,7 @@ def simulate(
         field_um: side of the field of view; a smaller one is the middle of the whole, and may cut large cells off.
         classes: the kinds to show; all eight when None. One left out is a novelty.
         composition: None for every kind equally often; else a patient type, several, or amounts of kinds: see
-            :func:`~leukoscope.cells.simulator.patients.parse_composition`.
+            :func:`~leukoscope.cells.simulator.composition.parse_composition`.
         patients: how many patients the cells come from, in turn.
         batches: how many batches the patients are spread over, in turn.
         difficulty: 0 to 1; how far the kinds overlap.

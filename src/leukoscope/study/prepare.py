@@ -7,6 +7,7 @@ import pandas as pd
 
 from leukoscope.cells.audit import AuditReport, audit
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.cohort import CohortSettings, cohort
 from leukoscope.cells.datasets.catalogue import find
 from leukoscope.cells.datasets.pack import pack_dataset
 from leukoscope.cells.folds import split
@@ -25,9 +26,9 @@ from leukoscope.study.workspace import Workspace
 
 
 def make_sets(space: Workspace, *, jobs: int = 0) -> None:
-    """Pack, simulate, open or spoil every set of the recipe, and split those that are split; what is whole stays."""
-    # Spoiled sets are made of others, and their source may be a part: they come last.
-    for name, source in sorted(space.recipe.sets.items(), key=lambda item: item[1].spoil is not None):
+    """Make or open every set of the recipe, and split those that are split; what is whole stays."""
+    # Some sets are made of others, and their source may be a part: they come last.
+    for name, source in sorted(space.recipe.sets.items(), key=lambda item: item[1].made_of is not None):
         path = space.set_path(name)
         if not path.exists() and source.pack is not None:
             settings = {key: value for key, value in source.pack.items() if key != "source"}
@@ -42,6 +43,10 @@ def make_sets(space: Workspace, *, jobs: int = 0) -> None:
             settings = {key: value for key, value in source.spoil.items() if key != "source"}
             asked = SpoilSettings.parse(settings, f"{space.recipe.name}: sets.{name}.spoil")
             spoil(space.cells(source.spoil["source"]), path, **asked.model_dump(), jobs=jobs)
+        elif not path.exists() and source.cohort is not None:
+            settings = {key: value for key, value in source.cohort.items() if key != "source"}
+            planned = CohortSettings.parse(settings, f"{space.recipe.name}: sets.{name}.cohort")
+            cohort(space.cells(source.cohort["source"]), path, **planned.model_dump())
         cellset = CellSet.open(path)
         log.info("set %s: %d cells, pixels %s", name, len(cellset), cellset.pixels_fingerprint[:12])
         if source.split and not space.split_path(name).exists():

@@ -13,17 +13,18 @@ from leukoscope.encoders.readout import Readout
 from leukoscope.study.sweep import trials
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-_ORIGINS = ("pack", "dataset", "simulate", "open", "spoil")
+_ORIGINS = ("pack", "dataset", "simulate", "open", "spoil", "cohort")
+_MADE_OF_ANOTHER = ("spoil", "cohort")
 
 
 class CellSource(Settings):
-    """Where a set of cells comes from: exactly one of ``pack``, ``dataset``, ``simulate``, ``open`` and ``spoil``.
+    """Where a set of cells comes from, exactly one of its first six keys.
 
-    ``pack``, ``simulate`` and ``spoil`` take the settings of those verbs, ``dataset`` the ``name`` of a published set,
-    the folder ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet; the ``source`` of
-    ``spoil`` is another set of the recipe, ``SET`` or ``SET.PART``. ``split`` names parts and their shares; the cells
-    are split once, stratified, duplicates kept together, and groups: cells that share the column ``group``, by default
-    ``patient`` or else ``slide`` where the table has it (``none``: no groups).
+    ``pack``, ``simulate``, ``spoil`` and ``cohort`` take the settings of those verbs, ``dataset`` the ``name`` of a
+    published set, the folder ``from`` of a downloaded copy and settings of packing, ``open`` the path of a CellSet; the
+    ``source`` of ``spoil`` and ``cohort`` is another set of the recipe, ``SET`` or ``SET.PART``. ``split`` names parts
+    and their shares; the cells are split once, stratified, duplicates kept together, and groups: cells that share the
+    column ``group``, by default ``patient`` or else ``slide`` where the table has it (``none``: no groups).
     """
 
     pack: dict[str, Any] | None = None
@@ -31,6 +32,7 @@ class CellSource(Settings):
     simulate: dict[str, Any] | None = None
     open: Path | None = None
     spoil: dict[str, Any] | None = None
+    cohort: dict[str, Any] | None = None
     split: dict[str, float] | None = None
     group: str | None = None
 
@@ -42,9 +44,17 @@ class CellSource(Settings):
             raise ValueError("pack needs the key source")
         if self.dataset is not None and not {"name", "from"} <= set(self.dataset):
             raise ValueError("dataset needs the keys name and from")
-        if self.spoil is not None and not isinstance(self.spoil.get("source"), str):
-            raise ValueError("spoil needs the key source, a set of the recipe")
+        for origin in _MADE_OF_ANOTHER:
+            settings = getattr(self, origin)
+            if settings is not None and not isinstance(settings.get("source"), str):
+                raise ValueError(f"{origin} needs the key source, a set of the recipe")
         return self
+
+    @property
+    def made_of(self) -> str | None:
+        """The cells of the recipe, ``SET`` or ``SET.PART``, that these are made of."""
+        settings = self.spoil or self.cohort
+        return None if settings is None else str(settings["source"])
 
 
 class EncoderPlan(Settings):
@@ -166,11 +176,11 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _references_exist(self) -> "Recipe":
         for name, cells in self.sets.items():
-            if cells.spoil is not None:
-                where = f"sets.{name}.spoil.source"
-                self._check_cells(cells.spoil["source"], where)
-                if self.acquired(cells.spoil["source"]) != cells.spoil["source"]:
-                    raise ValueError(f"{where}: {cells.spoil['source']} is spoiled already; name the set that it is of")
+            if cells.made_of is not None:
+                where = f"sets.{name}.{'spoil' if cells.spoil else 'cohort'}.source"
+                self._check_cells(cells.made_of, where)
+                if self.acquired(cells.made_of) != cells.made_of:
+                    raise ValueError(f"{where}: {cells.made_of} is made of other cells; name the set that they are of")
         for name, encoder in self.encoders.items():
             for reference in encoder.cells:
                 self._check_cells(reference, f"encoders.{name}.cells")
@@ -198,8 +208,7 @@ class Recipe(Settings):
 
     def acquired(self, reference: str) -> str:
         """The cells as acquired that ``SET`` or ``SET.PART`` stands for: of a spoiled set those it was made of."""
-        spoiled = self.sets[reference.partition(".")[0]].spoil
-        return reference if spoiled is None else str(spoiled["source"])
+        return self.sets[reference.partition(".")[0]].made_of or reference
 
     def _check_cells(self, reference: str, where: str) -> None:
         name, _, part = reference.partition(".")

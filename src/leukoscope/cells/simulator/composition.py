@@ -1,9 +1,7 @@
-import math
-import re
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from leukoscope.cells.composition import Compositions, PatientType, known_kind, positive
 from leukoscope.cells.simulator.kinds import KINDS, Kind
-from leukoscope.common.errors import InputError
 
 # Relative differential counts of adults in per cent: the reference ranges that haematology textbooks print.
 # Laboratories differ by a few per cent.
@@ -30,88 +28,25 @@ PATIENT_TYPES: dict[str, dict[str, tuple[float, float]]] = {
     "promyelocytic_leukaemia": {"HL60": (30.0, 85.0), "NEU": (4.0, 30.0), "LYM": (5.0, 35.0)},
     "myeloid_leukaemia": {"K562": (20.0, 60.0), "BAS": (2.0, 8.0), "NEU": (25.0, 50.0), "LYM": (5.0, 25.0)},
 }
-
-
-_CHANGE = re.compile(r"\+(?P<kind>\w+)=(?P<percent>[^+~]+)|~(?P<shifted>\w+)\.(?P<trait>\w+)=(?P<factor>[^+~]+)")
+COMPOSITIONS = Compositions(REFERENCE_RANGES, PATIENT_TYPES)
 _TRAITS = tuple(field.name for field in fields(Kind) if field.name not in ("name", "spread"))
-
-
-@dataclass(frozen=True)
-class PatientType:
-    """What patients of a type have: a composition, kinds added to it, and kinds that look a little different.
-
-    Attributes:
-        name: as it was written.
-        base: a key of ``PATIENT_TYPES``, or ``mixed``, one of them drawn for each patient.
-        added: per cent of all cells, by kind; the rest keep their proportions to each other.
-        shifted: factors on the traits of a kind, by kind and trait.
-    """
-
-    name: str
-    base: str
-    added: dict[str, float]
-    shifted: dict[str, dict[str, float]]
 
 
 def parse_composition(text: str) -> PatientType | dict[str, float]:
     """Read ``--composition``: a patient type, or ``NEU=60,LYM=30,...`` in any unit.
 
-    A type is a key of ``PATIENT_TYPES`` or ``mixed``, and what differs from it: ``healthy+HL60=5`` (5 % of the cells
-    are HL60), ``healthy~NEU.granules=1.3`` (neutrophils with 1.3 times as many granules), any number of both.
+    A type is a key of ``PATIENT_TYPES`` or ``mixed``, and what differs from it: see
+    :meth:`~leukoscope.cells.composition.Compositions.parse`.
 
     Raises:
         InputError: when a type, kind or trait is unknown, or an amount is no positive number.
     """
-    if "=" not in text or re.match(r"[^=,]*[+~]", text):
-        return _parse_type(text)
+    first = text.partition("=")[0]
+    if first == text or "+" in first or "~" in first:
+        return COMPOSITIONS.parse(text, KINDS, _TRAITS)
     amounts: dict[str, float] = {}
     for part in text.split(","):
         kind, _, amount = part.partition("=")
-        amounts[_known(kind)] = _positive(amount, f"{part!r} is not KIND=AMOUNT with an amount of at least 0")
+        message = f"{part!r} is not KIND=AMOUNT with an amount of at least 0"
+        amounts[known_kind(kind, KINDS)] = positive(amount, message)
     return amounts
-
-
-def _parse_type(text: str) -> PatientType:
-    base = re.split(r"[+~]", text, maxsplit=1)[0]
-    if base != "mixed" and base not in PATIENT_TYPES:
-        known = ", ".join(PATIENT_TYPES)
-        raise InputError(f"--composition: unknown patient type {base!r}; choose mixed, {known}, or NEU=60,LYM=40")
-    added: dict[str, float] = {}
-    shifted: dict[str, dict[str, float]] = {}
-    place = len(base)
-    while place < len(text):
-        change = _CHANGE.match(text, place)
-        if change is None:
-            raise InputError(f"--composition: {text[place:]!r} is neither +KIND=PERCENT nor ~KIND.TRAIT=FACTOR")
-        place = change.end()
-        if change["kind"]:
-            added[_known(change["kind"])] = _positive(change["percent"], f"{change[0]!r} is not +KIND=PERCENT")
-        else:
-            if change["trait"] not in _TRAITS:
-                raise InputError(f"--composition: no trait {change['trait']!r}; choose from {', '.join(_TRAITS)}")
-            factor = _positive(change["factor"], f"{change[0]!r} is not ~KIND.TRAIT=FACTOR")
-            shifted.setdefault(_known(change["shifted"]), {})[change["trait"]] = factor
-    if sum(added.values()) > 100:
-        raise InputError(f"--composition: {text!r} adds more than 100 per cent")
-    return PatientType(text, base, added, shifted)
-
-
-def _known(kind: str) -> str:
-    if kind not in KINDS:
-        raise InputError(f"--composition: unknown kind {kind!r}; choose from {', '.join(KINDS)}")
-    return kind
-
-
-def _positive(text: str, message: str) -> float:
-    """The number that ``text`` writes.
-
-    Raises:
-        InputError: with ``message``, when it is none or below 0.
-    """
-    try:
-        amount = float(text)
-    except ValueError:
-        amount = -1.0
-    if not (amount >= 0 and math.isfinite(amount)):
-        raise InputError(f"--composition: {message}")
-    return amount
