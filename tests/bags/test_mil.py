@@ -1,12 +1,15 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from leukoscope.bags.bags import bags_of
-from leukoscope.bags.crossval import BagSettings, bag_folds, cross_validate_bags
+from leukoscope.bags.crossval import BagSettings, cross_validate_bags
+from leukoscope.bags.folds import bag_folds
 from leukoscope.bags.mil import mil
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
@@ -133,3 +136,37 @@ def test_a_cell_whose_features_are_no_numbers_is_named(make_cohort: Cohort, tmp_
     with pytest.raises(InputError, match=f"e: the features of cell {broken.ids[3]} are not finite"):
         mil({"e": broken}, tmp_path / "run", settings=QUICK)
     assert not (tmp_path / "run").exists()
+
+
+def samples_of_patients(patients: int = 30) -> Features:
+    """Two samples of every patient, whose cells all carry the patient's own mark; the classes mean nothing."""
+    rng = np.random.default_rng(5)
+    marks = rng.normal(size=(patients, 48))
+    x, rows = [], []
+    for patient in range(patients):
+        for sample in ("a", "b"):
+            x.append(marks[patient] + rng.normal(size=(20, 48)))
+            label = "AML" if patient % 2 else "healthy"
+            rows += [{"patient": f"P{patient:02d}", "sample": f"P{patient:02d}{sample}", "label": label}] * 20
+    table = pd.DataFrame(rows)
+    table.insert(0, "cell_id", [f"h{number}:x#{number}" for number in range(len(table))])
+    return Features(np.concatenate(x).astype(np.float32), table)
+
+
+def test_a_split_that_parts_patients_learns_them_and_ours_does_not() -> None:
+    """A leak is planted: with samples parted from their patient's others, memory is as good as knowledge."""
+    areas = {}
+    for group in (None, "none"):
+        bags = bags_of(samples_of_patients(), bag="sample", group=group)
+        folds = bag_folds(bags, n_folds=5, seed=0)
+        found = cross_validate_bags(bags, folds, heads=("abmil", "mean-features"), seeds=(0,), settings=QUICK)
+        for head, table in found.predictions.groupby("head"):
+            areas[group, head] = roc_auc_score(table["label"] == "AML", table["p_AML"])
+    for head in ("abmil", "mean-features"):
+        assert areas["none", head] > 0.8, head
+        assert 0.25 < areas[None, head] < 0.75, head
+
+
+def test_the_leak_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
+    results = mil({"e": samples_of_patients()}, tmp_path / "run", bag="sample", group="none", heads=("mean-features",))
+    assert re.match(r"of \d+ of 30 patients some samples were learned from and others tested", results["warnings"][0])

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.cells.blocks import blocks_of
+from leukoscope.cells.groups import NO_GROUP
 from leukoscope.common.errors import InputError
 from leukoscope.encoders.features import Features
 
@@ -18,7 +19,9 @@ class Bags:
         names: of the bags ``(P,)``, sorted.
         labels: one class a bag ``(P,)``, as objects.
         of: the bag of every cell, int64 ``(N,)``, rising.
-        linked: a number for each bag ``(P,)``; bags that hold the same image share it, and may not be parted.
+        linked: a number for each bag ``(P,)``; bags that share it hold the same image or belong to one group, and may
+            not be parted.
+        kinds: the kind of every cell ``(N,)`` as objects, None where unknown; None where no column names them.
     """
 
     features: Features
@@ -26,6 +29,7 @@ class Bags:
     labels: np.ndarray
     of: np.ndarray
     linked: np.ndarray
+    kinds: np.ndarray | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -43,17 +47,35 @@ class Bags:
         return [np.arange(ends[bag] - self.sizes[bag], ends[bag]) for bag in bags]
 
 
-def bags_of(features: Features, *, bag: str = "patient", label: str = "label") -> Bags:
+def bags_of(
+    features: Features,
+    *,
+    bag: str = "patient",
+    label: str = "label",
+    group: str | None = None,
+    kind: str | None = None,
+) -> Bags:
     """Group cells into bags by the column ``bag``; each bag has the one class that its cells carry in ``label``.
 
     Cells without a bag take no part, nor do bags none of whose cells has a class.
+
+    Args:
+        features: of cells in any order.
+        bag: the column that names a cell's bag.
+        label: the column of the bag's class.
+        group: a column whose bags may not be parted, such as the patient whose samples they are. None takes
+            ``patient`` where the bag is another column, ``none`` leaves bags to themselves.
+        kind: a column that names the kind of a cell.
 
     Raises:
         InputError: when a column is missing, a bag has two classes, or fewer than two classes are left.
     """
     cells = features.cells
-    for name, flag in ((bag, "--bag"), (label, "--label")):
-        if name not in cells:
+    if group is None and bag != "patient" and "patient" in cells:
+        group = "patient"
+    group = None if group in (bag, NO_GROUP) else group
+    for name, flag in ((bag, "--bag"), (label, "--label"), (group, "--group"), (kind, "--kind")):
+        if name is not None and name not in cells:
             raise InputError(f"{flag} {name}: no such column; the cells have {', '.join(map(str, cells.columns))}")
     named = pd.Series([_name(value) for value in cells[bag]], dtype=object)
     table = pd.DataFrame({"bag": named, "label": cells[label].to_numpy()})
@@ -68,9 +90,23 @@ def bags_of(features: Features, *, bag: str = "patient", label: str = "label") -
     rows = rows[np.argsort(number.to_numpy()[rows], kind="stable")]
     kept = features.select(rows)
     of = number.to_numpy()[rows].astype(np.int64)
-    blocks = pd.Series(blocks_of(kept.cells, bag)).groupby(of).first().to_numpy()
+    blocks = blocks_of(kept.cells, bag)
+    if group is not None:
+        # Blocks take the place of images: what shares a block or a group stays together, transitively.
+        blocks = blocks_of(
+            pd.DataFrame({"cell_id": [f"{block}:" for block in blocks], group: kept.cells[group]}), group
+        )
     names = np.array(sorted(kinds.index), dtype=object)
-    return Bags(kept, names, kinds["first"].loc[names].astype(str).to_numpy(dtype=object), of, blocks)
+    return Bags(
+        kept,
+        names,
+        kinds["first"].loc[names].astype(str).to_numpy(dtype=object),
+        of,
+        pd.Series(blocks).groupby(of).first().to_numpy(),
+        None
+        if kind is None
+        else np.array([None if pd.isna(value) else str(value) for value in kept.cells[kind]], dtype=object),
+    )
 
 
 def _name(value: Any) -> str | None:

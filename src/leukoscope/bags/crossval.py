@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,20 +8,18 @@ import torch
 from pydantic import Field, field_validator
 
 from leukoscope.bags.bags import Bags
-from leukoscope.bags.registry import MODELS, model_of
+from leukoscope.bags.baselines import BASELINES, MEAN_FEATURES, cross_validate_numbers
+from leukoscope.bags.folds import hold_back, outer_folds
+from leukoscope.bags.registry import MODELS, Entry, model_of
+from leukoscope.bags.removal import RemovalSettings, remove_cells
+from leukoscope.bags.stability import stability
 from leukoscope.bags.train import TrainBagsSettings, fit_bags, judge
-from leukoscope.cells.folds import make_folds, split
-from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.device import pick_head_device
-from leukoscope.encoders.features import Features
 from leukoscope.encoders.seeding import seeded_weights
-from leukoscope.probes.crossval import ProbeSettings, cross_validate
 from leukoscope.scores.predictions import predictions
 
-MEAN_FEATURES = "mean-features"
-"""The baseline of logistic regression on the mean features of each bag."""
 HEADS = ("class-attention", "abmil", "mean", MEAN_FEATURES)
 """What is compared where nothing else is asked for."""
 
@@ -34,6 +32,7 @@ class BagSettings(Settings):
     """Settings laid over those of a model, by its name."""
     validation_share: float = Field(default=0.25, gt=0, lt=1)
     """Of a training fold's bags, those that training is stopped by: 0.25 of 80 % are the paper's 20 %."""
+    removal: RemovalSettings = RemovalSettings()
     device: str = "auto"
 
     @field_validator("models")
@@ -46,37 +45,21 @@ class BagSettings(Settings):
 
 @dataclass(frozen=True)
 class CrossValidatedBags:
-    """Predictions, a row a bag; the attention that cells of test bags were given; and when training stopped."""
+    """What models said of bags that they had not seen, and what can be read from their attention.
+
+    Attributes:
+        predictions: a row a bag, model, seed and fold.
+        attention: a row a cell of a test bag: ``a_CLASS``, or ``a``.
+        fits: after how many epochs training was best.
+        removal: see :func:`~leukoscope.bags.removal.remove_cells`.
+        stability: see :func:`~leukoscope.bags.stability.stability`.
+    """
 
     predictions: pd.DataFrame
     attention: pd.DataFrame
     fits: pd.DataFrame
-
-
-def bag_folds(bags: Bags, *, n_folds: int, seed: int) -> pd.DataFrame:
-    """Folds over bags, stratified by class, linked bags together: ``cell_id`` is a bag's name.
-
-    Where bags are linked, ``group`` says which.
-
-    Raises:
-        InputError: when a class has too few bags for ``n_folds``.
-    """
-    for name in bags.classes:
-        if (count := int((bags.labels == name).sum())) < n_folds:
-            raise InputError(
-                f"class {name!r}: {count} patients are too few for {n_folds} folds; give a smaller --n-folds"
-            )
-    table = _table(bags)
-    try:
-        folds = make_folds(table, bags.labels, n_folds=n_folds, group="block", seed=seed)
-    except InputError as error:
-        raise InputError(f"patients that share images stay together, and so there are too few: {error}") from None
-    names = dict(zip(table["cell_id"], bags.names, strict=True))
-    folds["cell_id"] = folds["cell_id"].map(names)
-    if len(np.unique(bags.linked)) == len(bags.linked):
-        return folds
-    groups = dict(zip(bags.names, bags.linked.astype(str), strict=True))
-    return folds.assign(group=folds["cell_id"].map(groups))
+    removal: pd.DataFrame
+    stability: pd.DataFrame
 
 
 def cross_validate_bags(
@@ -90,13 +73,13 @@ def cross_validate_bags(
 ) -> CrossValidatedBags:
     """Train models of bags on the training bags of every fold and let them judge its test bags, each once.
 
-    A part of the training bags, the same for all models of a seed, tells when to stop. The baseline of mean features
-    learns from all training bags, and chooses its penalty inside them.
+    A part of the training bags, the same for all models of a seed, tells when to stop. The baselines learn from all
+    training bags, and choose their penalty inside them.
 
     Args:
         bags: all of them.
-        folds: of :func:`bag_folds`.
-        heads: names of :data:`~leukoscope.bags.registry.MODELS`, or :data:`MEAN_FEATURES`.
+        folds: of :func:`~leukoscope.bags.folds.bag_folds`.
+        heads: names of :data:`~leukoscope.bags.registry.MODELS` and :data:`~leukoscope.bags.baselines.BASELINES`.
         encoder: the name under which the predictions stand.
         seeds: of weights, order, cells drawn and validation bags.
         settings: see :class:`BagSettings`.
@@ -106,94 +89,89 @@ def cross_validate_bags(
         CheckFailed: when training diverges.
     """
     settings = settings or BagSettings()
-    chosen = {name: model_of(name, settings.models.get(name, {})) for name in heads if name != MEAN_FEATURES}
+    chosen = {name: model_of(name, settings.models.get(name, {})) for name in heads if name not in BASELINES}
+    # Before anything is trained: what is missing should not be found out in the last fold.
+    numbers = {name: BASELINES[name](bags) for name in heads if name in BASELINES}
+    parts = {
+        (seed, fold): (*hold_back(bags, training, settings.validation_share, seed), test)
+        for seed in (seeds if chosen else ())
+        for fold, training, test in outer_folds(bags, folds)
+    }
+    found = [_cross_validate(name, entry, bags, parts, encoder, settings) for name, entry in chosen.items()]
+    tables = [
+        cross_validate_numbers(each, bags, folds, encoder=encoder, head=name, device=settings.device)
+        for name, each in numbers.items()
+    ]
+    return CrossValidatedBags(
+        pd.concat([*(each.predictions for each in found), *tables], ignore_index=True),
+        _joined(each.attention for each in found),
+        _joined(each.fits for each in found),
+        _joined(each.removal for each in found),
+        _joined(each.stability for each in found),
+    )
+
+
+def _cross_validate(
+    name: str,
+    entry: Entry,
+    bags: Bags,
+    parts: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    encoder: str,
+    settings: BagSettings,
+) -> CrossValidatedBags:
     device = pick_head_device(settings.device)
     x = torch.from_numpy(bags.features.x).to(device)
     classes = bags.classes
     y = torch.from_numpy(np.searchsorted(classes, bags.labels.astype(str))).to(device)
-    # Before anything is trained: too few bags should not be found out in the last fold.
-    parts = {
-        (seed, fold): (*_validation(bags, training, settings.validation_share, seed), test)
-        for seed in (seeds if chosen else ())
-        for fold, training, test in _outer(bags, folds)
-    }
-    tables, attention, fits = [], [], []
-    for name, entry in chosen.items():
-        for seed in seeds:
-            for fold in folds["fold"].unique():
-                fit, validation, test = parts[seed, fold]
-                with seeded_weights(seed):
-                    model = entry.model(x.shape[1], len(classes), entry.settings).to(device)
-                fitted = fit_bags(model, bags, x, y, fit, validation, settings.train, seed)
-                keys: dict[str, Any] = {"encoder": encoder, "head": name, "seed": seed, "repeat": 0, "fold": fold}
-                said, looked = judge(fitted, bags, x, test)
-                tables.append(predictions(bags.names[test], bags.labels[test], said.numpy(), classes, **keys))
-                fits.append({**keys, "epochs": fitted.epochs, "validation_loss": fitted.validation_loss})
-                if looked is not None:
-                    attention += [
-                        _attention(bags, bag, each, classes, keys) for bag, each in zip(test, looked, strict=True)
-                    ]
-        log.info("%s: %s trained %d times", encoder, name, len(seeds) * folds["fold"].nunique())
-    if MEAN_FEATURES in heads:
-        tables.append(_mean_features(bags, folds, encoder, settings.device))
+    every = np.arange(len(bags.names))
+    tables, attention, fits, removed = [], [], [], []
+    looks: dict[tuple[int, int], np.ndarray] = {}
+    for (seed, fold), (fit, validation, test) in parts.items():
+        with seeded_weights(seed):
+            model = entry.model(x.shape[1], len(classes), entry.settings).to(device)
+        fitted = fit_bags(model, bags, x, y, fit, validation, settings.train, seed)
+        keys: dict[str, Any] = {"encoder": encoder, "head": name, "seed": seed, "repeat": 0, "fold": fold}
+        said, looked = judge(fitted, x, bags.rows(test))
+        tables.append(predictions(bags.names[test], bags.labels[test], said.numpy(), classes, **keys))
+        fits.append({**keys, "epochs": fitted.epochs, "validation_loss": fitted.validation_loss})
+        if looked is not None:
+            attention.append(_attention(bags, test, [each.numpy() for each in looked], classes, keys))
+            rng = np.random.default_rng((seed, fold))
+            removed.append(remove_cells(fitted, bags, x, test, said, looked, settings.removal, rng).assign(**keys))
+            _, everywhere = judge(fitted, x, bags.rows(every))
+            looks[seed, fold] = torch.cat(everywhere or []).numpy()
+    log.info("%s: %s trained %d times", encoder, name, len(parts))
     return CrossValidatedBags(
         pd.concat(tables, ignore_index=True),
-        pd.concat(attention, ignore_index=True) if attention else pd.DataFrame(),
+        _joined(attention),
         pd.DataFrame(fits),
+        _joined(removed),
+        stability(looks, bags, _columns(looks, classes)).assign(encoder=encoder, head=name)
+        if looks
+        else pd.DataFrame(),
     )
 
 
-def _table(bags: Bags) -> pd.DataFrame:
-    """The bags as a table of cells, for folds; what stands before the colon of an id would be its image."""
-    ids = [f"{number}:{name}" for number, name in enumerate(bags.names)]
-    return pd.DataFrame({"cell_id": ids, "block": bags.linked})
+def _columns(looks: Mapping[tuple[int, int], np.ndarray], classes: list[str]) -> list[str]:
+    return attention_columns(next(iter(looks.values())).shape[1], classes)
 
 
-def _outer(bags: Bags, folds: pd.DataFrame) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Training and test bags of every fold."""
-    place = {name: number for number, name in enumerate(bags.names)}
-    for fold, rows in folds.groupby("fold"):
-        number = rows["cell_id"].map(place).to_numpy()
-        test = (rows["role"] == "test").to_numpy()
-        yield int(str(fold)), number[~test], number[test]
-
-
-def _validation(bags: Bags, training: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bags to learn from and bags to stop by, stratified; bags that are linked stay together."""
-    table, labels = _table(bags).iloc[training], bags.labels[training]
-    parts = split(table, labels, {"fit": 1 - share, "validation": share}, group="block", seed=seed).to_numpy()
-    fit, validation = training[parts == "fit"], training[parts == "validation"]
-    for name in bags.classes:
-        if not (bags.labels[fit] == name).any():
-            raise InputError(f"class {name!r}: too few patients to hold some back; give a smaller validation_share")
-    if not len(validation):
-        raise InputError(f"validation_share {share:g} of {len(training)} patients is none; give a larger one")
-    return fit, validation
+def attention_columns(heads: int, classes: list[str]) -> list[str]:
+    """The columns of a table of attention: ``a`` where there is one for all classes, else ``a_CLASS``."""
+    return ["a"] if heads == 1 else [f"a_{name}" for name in classes]
 
 
 def _attention(
-    bags: Bags, bag: int, weights: torch.Tensor, classes: list[str], keys: Mapping[str, Any]
+    bags: Bags, test: np.ndarray, weights: list[np.ndarray], classes: list[str], keys: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """A row a cell: its bag and the attention it was given, a column ``a_CLASS`` for every class, or ``a`` for all."""
-    (rows,) = bags.rows(np.array([bag]))
-    names = ["a"] if weights.shape[1] == 1 else [f"a_{name}" for name in classes]
-    table = pd.DataFrame(weights.numpy(), columns=names)
-    return table.assign(cell_id=bags.features.ids[rows], bag=bags.names[bag], **keys)
+    """A row a cell of the test bags: its bag, its kind where known, and the attention it was given."""
+    rows = np.concatenate(bags.rows(test))
+    table = pd.DataFrame(np.concatenate(weights), columns=attention_columns(weights[0].shape[1], classes))
+    kinds = {} if bags.kinds is None else {"kind": bags.kinds[rows]}
+    return table.assign(cell_id=bags.features.ids[rows], bag=bags.names[bags.of[rows]], **kinds, **keys)
 
 
-def _mean_features(bags: Bags, folds: pd.DataFrame, encoder: str, device: str) -> pd.DataFrame:
-    """Logistic regression on the mean features of each bag, its penalty chosen inside the training bags."""
-    starts = np.concatenate([[0], np.cumsum(bags.sizes)[:-1]])
-    means = np.add.reduceat(bags.features.x, starts, axis=0) / bags.sizes[:, None]
-    table = _table(bags)
-    ids = dict(zip(bags.names, table["cell_id"], strict=True))
-    found = cross_validate(
-        Features(means.astype(np.float32), table),
-        bags.labels,
-        folds.assign(cell_id=folds["cell_id"].map(ids)),
-        heads=("linear",),
-        encoder=encoder,
-        settings=ProbeSettings(device=device),
-    ).predictions
-    names = {coded: name for name, coded in ids.items()}
-    return found.assign(head=MEAN_FEATURES, cell_id=found["cell_id"].map(names))
+def _joined(tables: Any) -> pd.DataFrame:
+    """The tables in one; an empty one where there are none."""
+    kept = [table for table in tables if len(table)]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()

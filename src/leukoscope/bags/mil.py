@@ -5,16 +5,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leukoscope.bags.bags import bags_of
-from leukoscope.bags.crossval import HEADS, BagSettings, bag_folds, cross_validate_bags
+from leukoscope.bags.bags import Bags, bags_of
+from leukoscope.bags.crossval import HEADS, BagSettings, CrossValidatedBags, cross_validate_bags
+from leukoscope.bags.few import few_patients
+from leukoscope.bags.folds import bag_folds, parted_patients
+from leukoscope.bags.reading import attention_by_kind, relative_attention, summarise_removal, summarise_stability
 from leukoscope.cells import folds as folds_file
 from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
-from leukoscope.common.runs import log, run_folder
+from leukoscope.common.runs import RunFolder, log, run_folder
 from leukoscope.encoders.features import Features
 from leukoscope.probes.evaluated import align
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.scores import predictions as predictions_file
+from leukoscope.scores.metrics import score
+from leukoscope.scores.predictions import BLOCK, blocks_of
 from leukoscope.scores.results import score_predictions
 
 
@@ -24,6 +30,9 @@ def mil(
     *,
     bag: str = "patient",
     label: str = "label",
+    group: str | None = None,
+    kind: str | None = None,
+    suspect: Sequence[str] = (),
     heads: Sequence[str] = HEADS,
     n_folds: int = 5,
     seeds: Sequence[int] = (0, 1, 2),
@@ -37,18 +46,20 @@ def mil(
     """Judge patients by their cells: cross-validate models of bags on frozen features, patients kept whole.
 
     Folds are stratified over patients; those that share an image stay together. Of a training fold a quarter of the
-    patients tells when to stop; the test patients are judged once.
+    patients tells when to stop; the test patients are judged once. docs/bags.md lists what ``out`` holds.
 
     Args:
         features: by the encoder's name, of the same cells.
-        out: the run folder: ``predictions.parquet`` (a row a patient), ``attention.parquet`` (a row a cell),
-            ``folds.parquet``, ``fits.csv``, ``tables/``, ``results.json``.
+        out: the run folder.
         bag: the column that names a cell's patient.
         label: the column of the patient's class.
-        heads: names of :data:`~leukoscope.bags.registry.MODELS`, and ``mean-features`` for the baseline.
-        n_folds: of the cross-validation.
-        seeds: of the models.
-        settings: see :class:`BagSettings`.
+        group: a column whose bags may not be parted, see :func:`~leukoscope.bags.bags.bags_of`.
+        kind: a column that names the kind of a cell where it is known, to read attention by; models do not see it.
+        suspect: kinds, such as the malignant ones, that attention is expected on.
+        heads: names of :data:`~leukoscope.bags.registry.MODELS` and :data:`~leukoscope.bags.baselines.BASELINES`.
+        n_folds: folds over patients.
+        seeds: each model is trained anew for each.
+        settings: see :class:`~leukoscope.bags.crossval.BagSettings`.
         pretrain: the CellSets that the encoders were pre-trained on, to tell which cells they have seen.
         task: what is told apart, for the reader.
         n_bootstrap: resamples of patients that the intervals rest on.
@@ -65,13 +76,17 @@ def mil(
     settings = settings or BagSettings()
     for name, each in features.items():
         each.require_finite(name)
-    bags = {name: bags_of(each, bag=bag, label=label) for name, each in align(features).items()}
+    bags = {name: bags_of(each, bag=bag, label=label, group=group, kind=kind) for name, each in align(features).items()}
     first = next(iter(bags.values()))
+    _refuse_unknown(suspect, first)
     folds = bag_folds(first, n_folds=n_folds, seed=seed)
     recipe = {
         "encoders": list(features),
         "bag": bag,
         "label": label,
+        "group": group,
+        "kind": kind,
+        "suspect": list(suspect),
         "heads": list(heads),
         "n_folds": n_folds,
         "seeds": list(seeds),
@@ -83,6 +98,9 @@ def mil(
     with run_folder(out, verb="mil", settings=recipe, seed=seed, overwrite=overwrite) as run:
         sizes = first.sizes
         log.info("%d bags of %d to %d cells, %d classes", len(sizes), sizes.min(), sizes.max(), len(first.classes))
+        warnings = [*parted_patients(first, folds, bag), *few_patients(first, folds, settings.validation_share)]
+        for warning in warnings:
+            log.info("%s", warning)
         found = [
             cross_validate_bags(each, folds, heads=heads, encoder=name, seeds=seeds, settings=settings)
             for name, each in bags.items()
@@ -91,12 +109,8 @@ def mil(
         results = score_predictions(table, folds, task=task, n_bootstrap=n_bootstrap, seed=seed)
         predictions_file.write(run.path / "predictions.parquet", table)
         folds_file.write(run.path / "folds.parquet", folds)
-        looked = pd.concat([each.attention for each in found], ignore_index=True)
-        if len(looked):
-            with whole_file(run.path / "attention.parquet") as partial:
-                looked.to_parquet(partial, index=False)
-        pd.concat([each.fits for each in found], ignore_index=True).to_csv(run.path / "fits.csv", index=False)
         results.write_tables(run.path / "tables")
+        _runs(table).to_csv(run.path / "tables" / "runs.csv", index=False)
         content = {
             **results.content,
             "bag": bag,
@@ -104,7 +118,43 @@ def mil(
             "bags": {name: int((first.labels == name).sum()) for name in first.classes},
             "cells": {"all": len(first.of), "least": int(sizes.min()), "most": int(sizes.max())},
             "linked": int(len(first.linked) - len(np.unique(first.linked))),
+            "warnings": warnings,
+            "reading": _read_attention(run, found, first, suspect),
             **describe_encoders({name: each.features for name, each in bags.items()}, pretrain),
         }
         run.finish(content)
     return content
+
+
+def _refuse_unknown(suspect: Sequence[str], bags: Bags) -> None:
+    known = sorted({kind for kind in (bags.kinds if bags.kinds is not None else ()) if kind is not None})
+    for name in suspect:
+        if name not in known:
+            raise InputError(f"--suspect {name}: no cell is of that kind; --kind gives {', '.join(known) or 'none'}")
+
+
+def _runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Every metric of every fold and seed by itself: the papers give mean and standard deviation over these."""
+    return pd.DataFrame([dict(zip(BLOCK, key, strict=True)) | score(block) for key, block in blocks_of(table, BLOCK)])
+
+
+def _read_attention(
+    run: RunFolder, found: Sequence[CrossValidatedBags], bags: Bags, suspect: Sequence[str]
+) -> dict[str, Any]:
+    """Write what can be read from attention; the summaries are what ``results.json`` says of it."""
+    pd.concat([each.fits for each in found], ignore_index=True).to_csv(run.path / "fits.csv", index=False)
+    attention = pd.concat([each.attention for each in found], ignore_index=True)
+    if attention.empty:
+        return {}
+    with whole_file(run.path / "attention.parquet") as partial:
+        attention.to_parquet(partial, index=False)
+    summaries = {
+        "removal": summarise_removal(pd.concat([each.removal for each in found], ignore_index=True)),
+        "stability": summarise_stability(pd.concat([each.stability for each in found], ignore_index=True)),
+    }
+    if bags.kinds is not None:
+        labels = pd.Series(bags.labels, index=bags.names)
+        summaries["kinds"] = attention_by_kind(relative_attention(attention, labels), suspect)
+    for name, summary in summaries.items():
+        summary.to_csv(run.path / "tables" / f"attention_{name}.csv", index=False)
+    return {name: summary.to_dict("records") for name, summary in summaries.items()}

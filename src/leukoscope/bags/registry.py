@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from leukoscope.bags.abmil import ABMIL, ABMILSettings
+from leukoscope.bags.baselines import BASELINES
 from leukoscope.bags.class_attention import ClassAttention, ClassAttentionSettings
 from leukoscope.bags.model import BagModel
 from leukoscope.bags.pooled import Pooled, PooledSettings
@@ -32,6 +33,6 @@ def model_of(name: str, values: Mapping[str, Any]) -> Entry:
         InputError: when there is no such model, or it has no such setting.
     """
     if name not in MODELS:
-        raise InputError(f"--head {name}: no such model of bags; choose from {', '.join(MODELS)}, mean-features")
+        raise InputError(f"--head {name}: no such model of bags; choose from {', '.join([*MODELS, *BASELINES])}")
     model, default = MODELS[name]
     return Entry(model, type(default).parse({**default.model_dump(), **values}, where=f"head {name}"))

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +94,7 @@ def fit_bags(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         schedule.step()
-        judged, _ = judge(FittedBags(model, mean, scale, best.seen + 1, 0.0), bags, x, validation)
+        judged, _ = judge(FittedBags(model, mean, scale, best.seen + 1, 0.0), x, bags.rows(validation))
         lost = float(F.nll_loss(judged.clamp_min(1e-12).log(), y[torch.from_numpy(validation).to(y.device)].cpu()))
         if not math.isfinite(lost):
             raise CheckFailed(
@@ -105,18 +105,22 @@ def fit_bags(
 
 
 @torch.no_grad()
-def judge(fitted: FittedBags, bags: Bags, x: Tensor, which: np.ndarray) -> tuple[Tensor, list[Tensor] | None]:
-    """Probabilities ``(len(which), K)`` of whole bags, and the attention ``(cells, H)`` in each; both on the CPU."""
+def judge(fitted: FittedBags, x: Tensor, rows: Sequence[np.ndarray]) -> tuple[Tensor, list[Tensor] | None]:
+    """Judge bags, the cells of each given as rows of the features ``x`` ``(N, D)``.
+
+    Returns:
+        Their probabilities ``(len(rows), K)``, and the attention ``(cells, H)`` in each; both on the CPU.
+    """
     fitted.model.eval()
     probabilities, attention = [], []
-    for part in _parts(bags.sizes[which]):
-        rows = bags.rows(which[part])
-        of = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
-        cells = (x[torch.from_numpy(np.concatenate(rows)).to(x.device)] - fitted.mean) / fitted.scale
-        judged = fitted.model(cells, torch.from_numpy(of).to(x.device), len(rows))
+    sizes = np.array([len(each) for each in rows])
+    for part in _parts(sizes):
+        of = np.repeat(np.arange(len(part)), sizes[part])
+        own = torch.from_numpy(np.concatenate([rows[place] for place in part])).to(x.device)
+        judged = fitted.model((x[own] - fitted.mean) / fitted.scale, torch.from_numpy(of).to(x.device), len(part))
         probabilities.append(judged.logits.softmax(dim=1).cpu())
         if judged.attention is not None:
-            attention += list(judged.attention.cpu().split([len(each) for each in rows]))
+            attention += list(judged.attention.cpu().split(sizes[part].tolist()))
     return torch.cat(probabilities), attention or None
 
 

@@ -8,7 +8,13 @@ from leukoscope.cli.output import interval, percent, say, say_json, say_table
 
 _FEATURES = "Features of the patients' cells, [NAME=]FILE.h5ad, made by 'leukoscope embed'; may be repeated."
 _PRETRAIN = "A CellSet that the encoder was pre-trained on, searched for the patients' cells; may be repeated."
-_HEAD = "Model of bags: class-attention, abmil, abmil-dinobloom, mean, max, mean-features; may be repeated."
+_HEAD = (
+    "Model of bags: class-attention, abmil, abmil-dinobloom, mean, max; or a baseline, mean-features, kind-shares; "
+    "may be repeated."
+)
+_GROUP = "Column whose bags are never parted. [default: patient, where bags are samples of patients]"
+_KIND = "Column with the kind of a cell where it is known, to read attention by; models do not see it."
+_SUSPECT = "Kind that attention is expected on, such as a malignant one; may be repeated."
 
 
 def mil(
@@ -18,6 +24,9 @@ def mil(
         str, typer.Option("--bag", metavar="COLUMN", help="Column that names a cell's patient.")
     ] = "patient",
     label: LabelColumn = "label",
+    group: Annotated[str | None, typer.Option("--group", metavar="COLUMN", help=_GROUP)] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="COLUMN", help=_KIND)] = None,
+    suspect: Annotated[list[str] | None, typer.Option("--suspect", metavar="KIND", help=_SUSPECT)] = None,
     head: Annotated[list[str] | None, typer.Option("--head", metavar="NAME", help=_HEAD)] = None,
     n_folds: NFolds = 5,
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
@@ -41,6 +50,9 @@ def mil(
         out,
         bag=bag,
         label=label,
+        group=group,
+        kind=kind,
+        suspect=suspect or (),
         heads=head or HEADS,
         n_folds=n_folds,
         seeds=range(repeat_seeds),
