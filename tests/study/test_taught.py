@@ -19,7 +19,7 @@ TAUGHT = {
     "backbone": "test_resnet",
     "size": 24,
     "policy": {"views": [{"count": 1}]},
-    "train": {"epochs": 1, "batch": 16, "optimiser": "adamw", "lr": 0.003, "monitor_cells": 0},
+    "train": {"epochs": 1, "batch": 16, "optimiser": "adamw", "lr": 0.003, "monitor_cells": 20},
 }
 TUNED = {"on": {"encoder": "inside", "preset": None, "batch": 16, "stages": {"all": {"epochs": 1, "lr": 0.001}}}}
 RECIPE: dict[str, Any] = {

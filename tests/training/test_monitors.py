@@ -52,6 +52,12 @@ def test_measuring_leaves_the_network_as_it_was(source: Batches) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+def test_one_view_aligns_with_nothing(source: Batches) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
+    monitor = Monitor(source, lambda pixels: pixels.float(), 30, 0)
+    assert monitor.contrast(network, CPU, lambda pixels, cells, epoch: [pixels.float()], 0) == {}
+
+
 def test_two_equal_views_align(source: Batches) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
     monitor = Monitor(source, lambda pixels: pixels.float(), 30, 0)

@@ -61,15 +61,20 @@ class Monitor:
 
     @torch.no_grad()
     def contrast(self, network: nn.Module, device: torch.device, views: Views, epoch: int) -> dict[str, float]:
-        """Alignment of two views of each cell, and uniformity: with RankMe, what a sweep may choose by."""
+        """Alignment of two views of each cell, and uniformity: with RankMe, what a sweep may choose by.
+
+        Nothing where a method makes one view of a cell, as supervised pre-training does.
+        """
         if len(self.sample) < 2:
             return {}
         firsts, seconds = [], []
         with _evaluating(network):
             for batch in self._batches():
-                first, second = views(batch.pixels.to(device), batch.cells, epoch)[:2]
-                firsts.append(network(first))
-                seconds.append(network(second))
+                shown = views(batch.pixels.to(device), batch.cells, epoch)
+                if len(shown) < 2:
+                    return {}
+                firsts.append(network(shown[0]))
+                seconds.append(network(shown[1]))
         a, b = torch.cat(firsts).cpu(), torch.cat(seconds).cpu()
         return {"alignment": alignment(a, b), "uniformity": uniformity(a)}
 
