@@ -12,6 +12,7 @@ _LEAVES = {
     "sets": ("sets/{}.set", "sets/{}.split.parquet"),
     "encoders": ("encoders/{}",),
     "tasks": ("features/{}", "supervised/{}", "finetuned/{}", "tasks/{}"),
+    "cohorts": ("features/cohort-{}", "cohorts/{}"),
     "shifts": ("features/shift-{}", "shifts/{}"),
     "samples": ("samples/{}",),
 }
@@ -72,7 +73,9 @@ def _refuse_another(out: Path, resolved: dict[str, Any]) -> None:
 
 def _differences(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Keys, such as ``seed`` or ``tasks.kinds``, of what was begun by another recipe."""
-    found = sorted(key for key in before.keys() | now.keys() if key not in _LEAVES and before.get(key) != now.get(key))
+    # A title is words on pages.
+    keys = (before.keys() | now.keys()) - _LEAVES.keys() - {"title"}
+    found = sorted(key for key in keys if before.get(key) != now.get(key))
     for key, leaves in _LEAVES.items():
         old, new = before.get(key, {}), now.get(key, {})
         for name in sorted(old.keys() | new.keys()):
