@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from leukoscope.bags.baselines import BASELINES
+from leukoscope.bags.registry import model_of
 from leukoscope.common.errors import InputError
+from leukoscope.study.cohorts import bag_settings
 from leukoscope.study.encoders import settings_of
 from leukoscope.study.finetuned import finetune_plans
 from leukoscope.study.recipe import read_recipe
@@ -47,6 +50,10 @@ def test_every_recipe_of_the_project_reads_with_all_its_settings(path: Path, tmp
         probe_settings(space, name)
         supervised_settings(space, name)
         finetune_plans(space, name)
+    for name, cohort in recipe.cohorts.items():
+        settings = bag_settings(space, name)
+        for head in set(cohort.heads) - BASELINES.keys():
+            model_of(head, settings.models.get(head, {}))
 
 
 def test_overrides_reach_inner_keys(tmp_path: Path) -> None:
@@ -98,6 +105,9 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
             "the environment variable NOWHERE_AT_ALL is not set",
         ),
         ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain, random and given"),
+        ({"tasks": {}}, "a recipe needs tasks or cohorts"),
+        ({"cohorts": {"aml": {"cells": "patients"}}}, "cohorts.aml.cells: no set 'patients'"),
+        ({"cohorts": {"aml": {"cells": "cells", "inside": ["dino"]}}}, "'dino' is no encoder that is pre-trained"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "dino"}}}, "names 'dino'"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "moco"}}}, "its classifier is fitted on"),
         ({"encoders": {"moco": {"cells": [], "pretrain": {}}}}, "encoders.moco.cells"),

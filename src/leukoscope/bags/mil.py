@@ -16,7 +16,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
 from leukoscope.common.runs import RunFolder, log, run_folder
 from leukoscope.encoders.features import Features
-from leukoscope.probes.evaluated import align
+from leukoscope.probes.evaluated import Fold, align, of_fold
 from leukoscope.probes.origin import describe_encoders
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.metrics import score
@@ -37,6 +37,8 @@ def mil(
     n_folds: int = 5,
     seeds: Sequence[int] = (0, 1, 2),
     settings: BagSettings | None = None,
+    folds: pd.DataFrame | None = None,
+    inside: Mapping[str, Mapping[Fold, Features]] | None = None,
     pretrain: Sequence[CellSet] = (),
     task: str = "",
     n_bootstrap: int = 1000,
@@ -60,6 +62,9 @@ def mil(
         n_folds: folds over patients.
         seeds: each model is trained anew for each.
         settings: see :class:`~leukoscope.bags.crossval.BagSettings`.
+        folds: of :func:`~leukoscope.bags.folds.bag_folds`, made before; ``n_folds`` then says nothing.
+        inside: by the name of an encoder that was pre-trained inside each training fold, its features of all cells by
+            (repeat, fold).
         pretrain: the CellSets that the encoders were pre-trained on, to tell which cells they have seen.
         task: what is told apart, for the reader.
         n_bootstrap: resamples of patients that the intervals rest on.
@@ -74,21 +79,24 @@ def mil(
         CheckFailed: when training diverges.
     """
     settings = settings or BagSettings()
-    for name, each in features.items():
+    inside = inside or {}
+    every = {**features, **{of_fold(name, fold): f for name, own in inside.items() for fold, f in own.items()}}
+    for name, each in every.items():
         each.require_finite(name)
-    bags = {name: bags_of(each, bag=bag, label=label, group=group, kind=kind) for name, each in align(features).items()}
+    bags = {name: bags_of(each, bag=bag, label=label, group=group, kind=kind) for name, each in align(every).items()}
     first = next(iter(bags.values()))
     _refuse_unknown(suspect, first)
-    folds = bag_folds(first, n_folds=n_folds, seed=seed)
+    if folds is None:
+        folds = bag_folds(first, n_folds=n_folds, seed=seed)
     recipe = {
-        "encoders": list(features),
+        "encoders": [*features, *inside],
         "bag": bag,
         "label": label,
         "group": group,
         "kind": kind,
         "suspect": list(suspect),
         "heads": list(heads),
-        "n_folds": n_folds,
+        "n_folds": int(folds["fold"].nunique()),
         "seeds": list(seeds),
         "task": task,
         "n_bootstrap": n_bootstrap,
@@ -101,18 +109,25 @@ def mil(
         warnings = [*parted_patients(first, folds, bag), *few_patients(first, folds, settings.validation_share)]
         for warning in warnings:
             log.info("%s", warning)
+        parts = {name: (name, folds) for name in features}
+        for name, own in inside.items():
+            parts |= {of_fold(name, fold): (name, folds[folds["fold"] == fold[1]]) for fold in own}
         found = [
-            cross_validate_bags(each, folds, heads=heads, encoder=name, seeds=seeds, settings=settings)
-            for name, each in bags.items()
+            cross_validate_bags(bags[key], part, heads=heads, encoder=name, seeds=seeds, settings=settings)
+            for key, (name, part) in parts.items()
         ]
         table = pd.concat([each.predictions for each in found], ignore_index=True)
         results = score_predictions(table, folds, task=task, n_bootstrap=n_bootstrap, seed=seed)
+        if results.content["intervals"]["resampled"] == "cells":
+            results.content["intervals"]["resampled"] = "patients"
         predictions_file.write(run.path / "predictions.parquet", table)
         folds_file.write(run.path / "folds.parquet", folds)
         results.write_tables(run.path / "tables")
-        _runs(table).to_csv(run.path / "tables" / "runs.csv", index=False)
+        runs = _runs(table)
+        runs.to_csv(run.path / "tables" / "runs.csv", index=False)
         content = {
             **results.content,
+            "runs": _spread_of(runs),
             "bag": bag,
             "seeds": list(seeds),
             "bags": {name: int((first.labels == name).sum()) for name in first.classes},
@@ -120,7 +135,7 @@ def mil(
             "linked": int(len(first.linked) - len(np.unique(first.linked))),
             "warnings": warnings,
             "reading": _read_attention(run, found, first, suspect),
-            **describe_encoders({name: each.features for name, each in bags.items()}, pretrain),
+            **describe_encoders({name: bags[name].features for name in features}, pretrain, taught=inside),
         }
         run.finish(content)
     return content
@@ -136,6 +151,18 @@ def _refuse_unknown(suspect: Sequence[str], bags: Bags) -> None:
 def _runs(table: pd.DataFrame) -> pd.DataFrame:
     """Every metric of every fold and seed by itself: the papers give mean and standard deviation over these."""
     return pd.DataFrame([dict(zip(BLOCK, key, strict=True)) | score(block) for key, block in blocks_of(table, BLOCK)])
+
+
+def _spread_of(runs: pd.DataFrame) -> dict[str, Any]:
+    """Mean and standard deviation (n - 1) of the runs of every encoder and model, by metric."""
+    found: dict[str, Any] = {}
+    for (encoder, head), own in runs.groupby(["encoder", "head"], sort=False):
+        values = own.drop(columns=list(BLOCK))
+        found.setdefault(str(encoder), {})[str(head)] = {
+            name: {"mean": float(values[name].mean()), "sd": float(values[name].std()), "runs": len(values)}
+            for name in values
+        }
+    return found
 
 
 def _read_attention(

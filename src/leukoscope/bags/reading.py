@@ -16,11 +16,11 @@ _BY = ["encoder", "head", "diagnosis", "kind"]
 
 
 def relative_attention(attention: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    """The attention of each cell to its own patient's class, averaged over seeds, as a multiple of an even share.
+    """The attention of each cell to a class of its patient, averaged over seeds, as a multiple of an even share.
 
     Args:
         attention: of :class:`~leukoscope.bags.crossval.CrossValidatedBags`.
-        labels: the class of each bag, by its name.
+        labels: the class of each bag, by its name: its own, or the one that it was called.
 
     Returns:
         ``encoder, head, bag, diagnosis, cell_id, kind, attention``: 1 is what every cell would get were all alike;

@@ -29,6 +29,8 @@ class TrainBagsSettings(Settings):
     """Of Nesterov's; the paper does not state it."""
     weight_decay: float = Field(default=0.0, ge=0)
     """The paper does not state it."""
+    clip: float | None = Field(default=5.0, gt=0)
+    """Greatest norm of a step's gradient; None does not clip, as the paper says nothing of it."""
     bags: int = Field(default=10, ge=1)
     """Patients whose gradients make one step."""
     cells: int = Field(default=500, ge=1)
@@ -92,6 +94,8 @@ def fit_bags(
             loss = F.cross_entropy(logits, y[torch.from_numpy(step).to(y.device)], reduction="sum")
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if settings.clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             optimiser.step()
         schedule.step()
         judged, _ = judge(FittedBags(model, mean, scale, best.seen + 1, 0.0), x, bags.rows(validation))

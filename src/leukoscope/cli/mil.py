@@ -4,7 +4,8 @@ from typing import Annotated
 import typer
 
 from leukoscope.cli.options import Device, Json, LabelColumn, NBootstrap, NFolds, Overrides, Overwrite, Seed
-from leukoscope.cli.output import interval, percent, say, say_json, say_table
+from leukoscope.cli.output import say, say_json
+from leukoscope.cli.scores import say_cohort
 
 _FEATURES = "Features of the patients' cells, [NAME=]FILE.h5ad, made by 'leukoscope embed'; may be repeated."
 _PRETRAIN = "A CellSet that the encoder was pre-trained on, searched for the patients' cells; may be repeated."
@@ -12,6 +13,7 @@ _HEAD = (
     "Model of bags: class-attention, abmil, abmil-dinobloom, mean, max; or a baseline, mean-features, kind-shares; "
     "may be repeated."
 )
+_CELLS = "The CellSet that the features are of: the pages then show the cells that decided."
 _GROUP = "Column whose bags are never parted. [default: patient, where bags are samples of patients]"
 _KIND = "Column with the kind of a cell where it is known, to read attention by; models do not see it."
 _SUSPECT = "Kind that attention is expected on, such as a malignant one; may be repeated."
@@ -29,6 +31,8 @@ def mil(
     suspect: Annotated[list[str] | None, typer.Option("--suspect", metavar="KIND", help=_SUSPECT)] = None,
     head: Annotated[list[str] | None, typer.Option("--head", metavar="NAME", help=_HEAD)] = None,
     n_folds: NFolds = 5,
+    cells: Annotated[Path | None, typer.Option("--cells", metavar="SET", help=_CELLS)] = None,
+    pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Write a page for each patient.")] = True,
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
     repeat_seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each model is trained anew.")] = 3,
     n_bootstrap: NBootstrap = 1000,
@@ -44,9 +48,12 @@ def mil(
     from leukoscope.cells.cellset import CellSet
     from leukoscope.common.settings import with_overrides
     from leukoscope.probes.inputs import read_features
+    from leukoscope.report.cohort_page import write_cohort_report
 
+    read = read_features(features)
+    images = CellSet.open(cells) if cells else None
     results = run(
-        read_features(features),
+        read,
         out,
         bag=bag,
         label=label,
@@ -62,15 +69,7 @@ def mil(
         seed=seed,
         overwrite=overwrite,
     )
-    rows = [
-        [f"{encoder} {name}", *(_told(metrics[key]) for key in ("accuracy", "f1_macro", "roc_auc_macro"))]
-        for encoder, heads in results["scores"].items()
-        for name, metrics in heads.items()
-    ]
-    say_table(["encoder, model", "accuracy", "F1, macro", "ROC AUC, macro"], rows)
-    say(f"{results['n']} patients of {', '.join(f'{count} {name}' for name, count in results['bags'].items())}")
-    say_json(json, {"results": str(out / "results.json"), "scores": results["scores"]})
-
-
-def _told(score: dict[str, float]) -> str:
-    return f"{percent(score['mean'])} {interval(score['low'], score['high'])}"
+    report = write_cohort_report(out, features=read, cellset=images, patients=pages, seed=seed)
+    say_cohort(bag, results)
+    say(f"report: {report}")
+    say_json(json, {"results": str(out / "results.json"), "report": str(report), "scores": results["scores"]})

@@ -4,6 +4,12 @@ from typing import Any
 from leukoscope.cli.output import say, say_table
 
 _SHOWN = ("accuracy", "balanced_accuracy", "f1_macro")
+_OF_PATIENTS = {
+    "f1_macro": "F1",
+    "roc_auc_macro": "ROC AUC",
+    "pr_auc_macro": "PR AUC",
+    "balanced_accuracy": "balanced accuracy",
+}
 
 
 def say_scores(title: str, results: Mapping[str, Any]) -> None:
@@ -16,6 +22,18 @@ def say_scores(title: str, results: Mapping[str, Any]) -> None:
         for head, metrics in heads.items():
             rows.append([f"{name}, {head}", *(_interval(metrics[name]) for name in _SHOWN)])
     say_table(["", *(name.replace("_", " ") for name in _SHOWN)], rows)
+
+
+def say_cohort(title: str, results: Mapping[str, Any]) -> None:
+    """Print the scores of models of bags: mean and standard deviation over folds and seeds, as papers give them."""
+    classes = ", ".join(f"{count} {name}" for name, count in results["bags"].items())
+    say(f"\n{title}: {results['n']} patients ({classes}), {results['folds']} folds, {len(results['seeds'])} seeds")
+    rows = [
+        [f"{encoder}, {head}", *(_spread(metrics[name]) for name in _OF_PATIENTS)]
+        for encoder, heads in results["runs"].items()
+        for head, metrics in heads.items()
+    ]
+    say_table(["", *_OF_PATIENTS.values()], rows)
 
 
 def say_samples(samples: Mapping[str, Mapping[str, Any]]) -> None:
@@ -34,3 +52,7 @@ def say_samples(samples: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _interval(metric: Mapping[str, float]) -> str:
     return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _spread(metric: Mapping[str, float]) -> str:
+    return f"{metric['mean']:.2f} ± {metric['sd']:.2f}"

@@ -18,7 +18,7 @@ def study(
     json: options.Json = False,
 ) -> None:
     """Carry out a recipe: pack, audit, pre-train, embed, evaluate, report. The same command again goes on."""
-    from leukoscope.cli.scores import say_samples, say_scores
+    from leukoscope.cli.scores import say_cohort, say_samples, say_scores
     from leukoscope.study.run import study as run
 
     results = run(recipe, out, overrides=overrides or [], allow_leaks=allow_leaks, jobs=jobs)
@@ -26,7 +26,11 @@ def study(
         say_scores(name, task)
         if "groups" in task:
             say_scores(f"{name} by class groups", {**task, **task["groups"], "classes": task["groups"]["of"]})
+    for name, cohort in results["cohorts"].items():
+        say_cohort(name, cohort)
     say_samples(results["samples"])
     for name in results["tasks"]:
         say(f"report: {out / 'tasks' / name / 'report.html'}")
+    for name in results["cohorts"]:
+        say(f"report: {out / 'cohorts' / name / 'report.html'}")
     say_json(json, {"out": str(out), "seconds": results["seconds"]})

@@ -13,7 +13,7 @@ from leukoscope.common.runs import RunFolder, log, run_folder
 from leukoscope.encoders.features import Features
 from leukoscope.probes.choose import as_chosen, choose_encoders
 from leukoscope.probes.crossval import ProbeSettings, cross_validate
-from leukoscope.probes.evaluated import Evaluated, Fold, evaluated_cells
+from leukoscope.probes.evaluated import Evaluated, Fold, evaluated_cells, of_fold
 from leukoscope.probes.few import FewLabelRun, TrainWhole, try_few_labels
 from leukoscope.probes.finetune_folds import FinetunePlan
 from leukoscope.probes.from_scratch import SupervisedSettings
@@ -208,11 +208,6 @@ def _write_few_labels(run: RunFolder, found: Mapping[int, FewLabelRun], *, per_c
     content = few_label_scores({count: each.predictions for count, each in found.items()}, per_class=per_class)
     few_label_table(content).to_csv(run.path / "tables" / "few_labels.csv", index=False)
     return content
-
-
-def of_fold(name: str, fold: Fold) -> str:
-    """What an encoder that was taught inside a fold is called among those of other folds."""
-    return f"{name} r{fold[0]}f{fold[1]}"
 
 
 def _one(folds: pd.DataFrame, fold: Fold) -> pd.DataFrame:

@@ -35,6 +35,11 @@ class Evaluated:
         return sorted(set(self.labels))
 
 
+def of_fold(name: str, fold: Fold) -> str:
+    """What an encoder that was taught inside a fold is called among those of other folds."""
+    return f"{name} r{fold[0]}f{fold[1]}"
+
+
 def evaluated_cells(
     features: Mapping[str, Features],
     *,

@@ -39,7 +39,7 @@ def describe_encoders(
     Args:
         features: of encoders that are the same in all folds, by name.
         pretrain: the CellSets that they were pre-trained on.
-        taught: of encoders that were pre-trained with labels inside each training fold, by name and fold.
+        taught: of encoders that were pre-trained inside each training fold, by name and fold.
 
     Returns:
         ``encoders``: by name what the features' ``uns`` tells; ``seen_in_pretraining``: ``none``, ``all``,
@@ -65,7 +65,8 @@ def describe_encoders(
     for name, by_fold in (taught or {}).items():
         first = next(iter(by_fold.values()))
         told = {key: _plain(first.uns[key]) for key in _OF_ALL_FOLDS if key in first.uns}
-        encoders[name] = {**told, "seen_in_pretraining": "training folds", "with_labels": True}
+        with_labels = "learned_classes" in first.uns
+        encoders[name] = {**told, "seen_in_pretraining": "training folds", "with_labels": with_labels}
     for note in notes:
         log.warning(note)
     return {"encoders": encoders, "notes": notes}

@@ -128,23 +128,18 @@ def _shrunk(channel: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(resized, dtype=np.float32).clip(0.0, 1.0)
 
 
-def _thumbnails(cells: pd.DataFrame, cellset: CellSet) -> list[Thumbnail]:
+def thumbnail(pixels: np.ndarray, cellset: CellSet) -> tuple[str, int, int]:
+    """A cell ``(C, H, W)`` for the page: its address, and its width and height in CSS pixels."""
+    image = visible(pixels, cellset)
     zoom = Magnification.of(cellset).zoom
-    found = []
-    for cell, pixels in zip(cells.to_dict("records"), _pixels(cells, cellset), strict=True):
-        image = visible(pixels, cellset)
-        height, width = image.shape[:2]
-        found.append(
-            Thumbnail(
-                src=data_address(png(image), "png"),
-                width=width * zoom,
-                height=height * zoom,
-                label=cell["label"],
-                predicted=cell["predicted"],
-                probability=float(cell["probability"]),
-            )
-        )
-    return found
+    return data_address(png(image), "png"), image.shape[1] * zoom, image.shape[0] * zoom
+
+
+def _thumbnails(cells: pd.DataFrame, cellset: CellSet) -> list[Thumbnail]:
+    return [
+        Thumbnail(*thumbnail(pixels, cellset), cell["label"], cell["predicted"], float(cell["probability"]))
+        for cell, pixels in zip(cells.to_dict("records"), _pixels(cells, cellset), strict=True)
+    ]
 
 
 def _pixels(cells: pd.DataFrame, cellset: CellSet) -> np.ndarray:

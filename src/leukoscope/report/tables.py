@@ -23,13 +23,17 @@ _LOWER_IS_BETTER = {"log_loss", "ece"}
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a table; ``small`` stands below ``text``, ``strong`` marks the best, ``mark`` follows the text."""
+    """One field of a table.
+
+    ``small`` stands below ``text``, ``strong`` marks the best, ``mark`` follows the text, ``href`` makes it a link.
+    """
 
     text: str
     small: str = ""
     strong: bool = False
     mark: str = ""
     value: float | None = None
+    href: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def _resampled(evaluation: Evaluation) -> str:
     how = evaluation.results.get("intervals")
     if not how:
         return ""
-    units = f"{evaluation.group} groups" if how["resampled"] == "groups" else "cells"
+    units = f"{evaluation.group} groups" if evaluation.group and how["resampled"] == "groups" else how["resampled"]
     return f" ({how['resamples']:,} resamples of {how['units']:,} {units})"
 
 

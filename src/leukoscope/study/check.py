@@ -1,5 +1,6 @@
 from leukoscope.probes.registry import head_of
 from leukoscope.scores.class_groups import resolve_groups
+from leukoscope.study.cohorts import check_cohort
 from leukoscope.study.encoders import settings_of
 from leukoscope.study.finetuned import finetune_plans
 from leukoscope.study.tasks import probe_settings, supervised_settings, task_folds
@@ -27,3 +28,5 @@ def check_plan(space: Workspace) -> None:
         task_folds(space, name, cellset, labels)
         if task.groups:
             resolve_groups(task.groups, sorted(set(labels.table["label"])))
+    for name in space.recipe.cohorts:
+        check_cohort(space, name)

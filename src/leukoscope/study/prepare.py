@@ -62,9 +62,9 @@ def _pack_published(dataset: Mapping[str, Any], path: Path, *, where: str, jobs:
 
 
 def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
-    """Audit the tasks' cells against the cells that encoders are pre-trained on; ``OUT/audit.json`` keeps the findings.
+    """Audit what is evaluated against what encoders are pre-trained on; ``OUT/audit.json`` keeps the findings.
 
-    Encoders that are taught inside training folds see no test cell, and are left out.
+    Encoders that are trained inside training folds see no test cell, and are left out.
 
     Raises:
         CheckFailed: when a finding would spoil an evaluation and ``allow`` is false.
@@ -73,10 +73,14 @@ def check_leaks(space: Workspace, *, allow: bool) -> AuditReport:
     plans = [
         plan
         for name, plan in space.recipe.encoders.items()
-        if plan.pretrain is not None and not taught_inside(space, name)
+        if plan.pretrain is not None and not taught_inside(space, name) and name not in space.recipe.inside
     ]
     pretrained = [space.cells(name) for name in dict.fromkeys(name for plan in plans for name in plan.cells)]
-    report = audit(evaluated, pretrain=pretrained)
+    findings = [*(audit(evaluated, pretrain=pretrained).findings if evaluated else ())]
+    for plan in space.recipe.cohorts.values():
+        # By itself: patients may be made of cells that a task evaluates too.
+        findings += audit([space.cells(plan.cells)], pretrain=pretrained).findings
+    report = AuditReport(tuple(findings))
     write_json(space.out / "audit.json", report.as_dict())
     if report.spoiled and not allow:
         raise CheckFailed(

@@ -125,6 +125,26 @@ class Task(Settings):
         return _file_names(plans)
 
 
+class CohortTask(Settings):
+    """Patients judged by their cells, as ``leukoscope mil`` does; ``mil`` holds what its ``--set`` takes.
+
+    Encoders that ``inside`` names are pre-trained anew in every fold, on the cells of its training patients.
+    """
+
+    cells: str
+    bag: str = "patient"
+    label: str = "label"
+    group: str | None = None
+    kind: str | None = None
+    suspect: tuple[str, ...] = ()
+    heads: tuple[str, ...] = Field(default=("class-attention", "abmil", "mean", "mean-features"), min_length=1)
+    folds: int = Field(default=5, ge=2)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    embed: Readout = Readout()
+    mil: dict[str, Any] = Field(default_factory=dict)
+    inside: tuple[str, ...] = ()
+
+
 class Sample(Settings):
     """A new sample to classify and count with a head fitted on all annotated cells of a task.
 
@@ -155,7 +175,7 @@ class Shift(Settings):
 
 
 class Recipe(Settings):
-    """A study from cells to tables: sets of cells, the encoders to compare, the tasks they are compared on."""
+    """A study from cells to tables: sets of cells, the encoders to compare, what they are compared on."""
 
     name: str
     title: str
@@ -164,11 +184,12 @@ class Recipe(Settings):
     device: str = "auto"
     sets: dict[str, CellSource]
     encoders: dict[str, EncoderPlan]
-    tasks: dict[str, Task]
+    tasks: dict[str, Task] = Field(default_factory=dict)
+    cohorts: dict[str, CohortTask] = Field(default_factory=dict)
     shifts: dict[str, Shift] = Field(default_factory=dict)
     samples: dict[str, Sample] = Field(default_factory=dict)
 
-    @field_validator("sets", "encoders", "tasks", "shifts", "samples")
+    @field_validator("sets", "encoders", "tasks", "cohorts", "shifts", "samples")
     @classmethod
     def _names_are_file_names(cls, plans: dict[str, Any]) -> dict[str, Any]:
         return _file_names(plans)
@@ -189,6 +210,15 @@ class Recipe(Settings):
             self._check_cells(task.cells, f"tasks.{name}.cells")
             if inner and "linear" not in task.heads:
                 raise ValueError(f"tasks.{name}.heads: {inner[0]} is chosen by the linear probe; add linear")
+        if not self.tasks and not self.cohorts:
+            raise ValueError("a recipe needs tasks or cohorts")
+        for name, cohort in self.cohorts.items():
+            self._check_cells(cohort.cells, f"cohorts.{name}.cells")
+            for encoder_name in cohort.inside:
+                if encoder_name not in self.encoders or self.encoders[encoder_name].pretrain is None:
+                    raise ValueError(f"cohorts.{name}.inside: {encoder_name!r} is no encoder that is pre-trained")
+                if self.encoders[encoder_name].several:
+                    raise ValueError(f"cohorts.{name}.inside: {encoder_name} is swept; fix its settings")
         for name, shift in self.shifts.items():
             self._check_cells(shift.cells, f"shifts.{name}.cells")
             if shift.task not in self.tasks:
@@ -209,6 +239,11 @@ class Recipe(Settings):
     def acquired(self, reference: str) -> str:
         """The cells as acquired that ``SET`` or ``SET.PART`` stands for: of a spoiled set those it was made of."""
         return self.sets[reference.partition(".")[0]].made_of or reference
+
+    @property
+    def inside(self) -> set[str]:
+        """The encoders that are pre-trained inside the folds of a cohort, and nowhere else."""
+        return {name for cohort in self.cohorts.values() for name in cohort.inside}
 
     def _check_cells(self, reference: str, where: str) -> None:
         name, _, part = reference.partition(".")

@@ -16,6 +16,7 @@ from leukoscope.encoders.features import Features
 from leukoscope.probes.evaluate import evaluate
 from leukoscope.report.page import write_report
 from leukoscope.study.check import check_plan
+from leukoscope.study.cohorts import judge_patients
 from leukoscope.study.encoders import largest_rankme, make_encoders
 from leukoscope.study.finetuned import finetuned
 from leukoscope.study.prepare import check_leaks, make_sets
@@ -35,11 +36,18 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
         check_plan(space)
         report = check_leaks(space, allow=allow_leaks)
     with _timed(seconds, "encoders"):
-        bundles = make_encoders(space, [name for name in space.recipe.encoders if not taught_inside(space, name)])
+        once = [
+            name for name in space.recipe.encoders if not taught_inside(space, name) and name not in space.recipe.inside
+        ]
+        bundles = make_encoders(space, once)
     tasks = {}
     for name in space.recipe.tasks:
         with _timed(seconds, f"task {name}"):
             tasks[name] = _evaluate(space, name, bundles, report)
+    cohorts = {}
+    for name in space.recipe.cohorts:
+        with _timed(seconds, f"cohort {name}"):
+            cohorts[name] = judge_patients(space, name, bundles)
     shifts = {}
     for name in space.recipe.shifts:
         with _timed(seconds, f"shift {name}"):
@@ -51,6 +59,7 @@ def carry_out(space: Workspace, *, allow_leaks: bool, jobs: int) -> dict[str, An
     return {
         "recipe": space.recipe.name,
         "tasks": tasks,
+        "cohorts": cohorts,
         "shifts": shifts,
         "samples": samples,
         "sweeps": _sweeps(space, bundles),

@@ -34,6 +34,10 @@ class Workspace:
         """The features of a task's cells."""
         return self.out / "features" / task / f"{encoder}.h5ad"
 
+    def cohort_path(self, cohort: str) -> Path:
+        """The run folder in which a cohort's patients are judged."""
+        return self.out / "cohorts" / cohort
+
     def task_path(self, task: str) -> Path:
         """The run folder of a task's evaluation."""
         return self.out / "tasks" / task

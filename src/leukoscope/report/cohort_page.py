@@ -1,0 +1,162 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.files import whole_file
+from leukoscope.common.progress import progress
+from leukoscope.common.runs import log
+from leukoscope.report import context
+from leukoscope.report.cohort import Cohort
+from leukoscope.report.cohort_figures import draw_cells, draw_curves, draw_kinds
+from leukoscope.report.cohort_tables import kinds_table, patients_table, removal_table, runs_table, stability_table
+from leukoscope.report.comparisons import significance_table
+from leukoscope.report.confusion import draw_confusion
+from leukoscope.report.drawing import Picture
+from leukoscope.report.patient_page import CellMap, write_patient_page
+from leukoscope.report.tables import Table, metric_table, pairs_table, per_class_table
+from leukoscope.report.template import render
+
+if TYPE_CHECKING:
+    from leukoscope.encoders.features import Features
+
+SECTIONS = (
+    ("run", "What was run"),
+    ("scores", "Scores"),
+    ("curves", "Curves"),
+    ("confusion", "Confusion matrices"),
+    ("significance", "Significance"),
+    ("patients", "Patients"),
+    ("attention", "What attention lies on"),
+    ("map", "Map of the cells"),
+    ("provenance", "Provenance"),
+)
+# Below 4,096 UMAP looks neighbours up exactly; the search for more must be compiled anew in every process.
+_MOST_POINTS = 4000
+
+
+def write_cohort_report(
+    run: Path,
+    *,
+    features: "Mapping[str, Features] | None" = None,
+    cellset: CellSet | None = None,
+    patients: bool = True,
+    title: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write ``report.html``, a page a patient under ``patients/``, and ``figures/`` into the run folder of ``mil``.
+
+    Pages carry everything inside themselves, ask nothing of the network, and score nothing anew.
+
+    Args:
+        run: a whole run folder of ``leukoscope mil``.
+        features: of the patients' cells by encoder name, for the map.
+        cellset: the images of the cells, for the galleries.
+        patients: whether to write the patients' pages.
+        title: of the page.
+        seed: of the cells on the map.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        InputError: when ``run`` is no whole run folder of ``mil``.
+    """
+    cohort = Cohort.open(run)
+    evaluation, folder = cohort.evaluation, run / "figures"
+    title = title or f"Patients: {cohort.results['task'] or ', '.join(evaluation.classes)}"
+    cell_map, drawn_map = _lay_map(cohort, features or {}, folder, seed)
+    page = render(
+        "cohort.html.j2",
+        title=title,
+        facts=_facts(cohort, cellset),
+        sections=SECTIONS,
+        warnings=cohort.results["warnings"],
+        run=_run_table(cohort),
+        encoders=context.encoders(evaluation),
+        runs=runs_table(cohort),
+        metrics=metric_table(evaluation),
+        per_class=per_class_table(evaluation, cohort.leaders),
+        curves=draw_curves(cohort, folder),
+        confusion=[draw_confusion(evaluation, pair, folder) for pair in cohort.leaders[:6]],
+        significance=significance_table(evaluation, evaluation.ranked()[0]),
+        patients=patients_table(cohort, linked=patients),
+        drawn_kinds=draw_kinds(cohort, folder),
+        kinds=kinds_table(cohort),
+        removal=removal_table(cohort),
+        stability=stability_table(cohort),
+        drawn_map=drawn_map,
+        provenance=context.provenance(evaluation.provenance, evaluation.recipe),
+        research_use=context.RESEARCH_USE,
+    )
+    path = run / "report.html"
+    with whole_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    if patients:
+        with progress("patients' pages", len(cohort.pages)) as advance:
+            for patient in cohort.pages:
+                write_patient_page(cohort, patient, run, title=title, cellset=cellset, cell_map=cell_map)
+                advance(1)
+    log.info("report: %s", path)
+    return path
+
+
+def _facts(cohort: Cohort, cellset: CellSet | None) -> list[tuple[str, str]]:
+    results = cohort.results
+    found = [
+        ("patients", f"{results['n']:,}"),
+        ("cells", f"{results['cells']['all']:,}"),
+        ("classes", str(len(cohort.evaluation.classes))),
+        ("folds × seeds", f"{results['folds']} × {len(results['seeds'])}"),
+    ]
+    return found if cellset is None else [*found, context.image_fact(cellset)]
+
+
+def _run_table(cohort: Cohort) -> Table:
+    results, recipe = cohort.results, cohort.evaluation.recipe
+    cells = results["cells"]
+    train = recipe.get("settings", {}).get("train", {})
+    return pairs_table(
+        "run",
+        "Patients, models and protocol.",
+        [
+            ("patients", ", ".join(f"{count} {name}" for name, count in results["bags"].items())),
+            ("cells of a patient", f"{cells['least']:,} to {cells['most']:,}"),
+            ("encoders", ", ".join(dict.fromkeys(encoder for encoder, _ in cohort.evaluation.pairs))),
+            ("models", ", ".join(dict.fromkeys(head for _, head in cohort.evaluation.pairs))),
+            (
+                "protocol",
+                f"{results['folds']} folds over patients, stratified; a part of each training fold tells when to stop; "
+                f"every model is trained anew for {len(results['seeds'])} seeds, and judges its test patients once",
+            ),
+            ("training", ", ".join(f"{key} {value}" for key, value in train.items())),
+            (
+                "patients kept together",
+                f"{results['linked']} beyond the first of their group" if results["linked"] else "none",
+            ),
+        ],
+    )
+
+
+def _lay_map(
+    cohort: Cohort, features: "Mapping[str, Features]", folder: Path, seed: int
+) -> tuple[CellMap | None, Picture | None]:
+    """A UMAP of cells of all patients, as many of each; nothing without features or attention."""
+    from leukoscope.explain.map2d import umap_map
+
+    pair = cohort.readers[0] if cohort.readers else None
+    if pair is None or pair[0] not in features:
+        return None, None
+    own = features[pair[0]]
+    cells = cohort.called.set_index("cell_id").reindex(own.ids)
+    known = np.flatnonzero(cells["bag"].notna().to_numpy())
+    if len(known) < 10:
+        return None, None
+    shuffled = pd.Series(np.random.default_rng(seed).permutation(known))
+    turn = shuffled.groupby(cells["bag"].to_numpy()[shuffled]).cumcount()
+    rows = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:_MOST_POINTS]].to_numpy())
+    places = umap_map(own.x[rows], seed=seed)
+    return CellMap(own.ids[rows], places), draw_cells(cells.iloc[rows], places, pair, folder)
