@@ -13,6 +13,7 @@ from leukoscope.bags.folds import hold_back, outer_folds
 from leukoscope.bags.registry import MODELS, Entry, model_of
 from leukoscope.bags.removal import RemovalSettings, remove_cells
 from leukoscope.bags.stability import stability
+from leukoscope.bags.torchmil import PREFIX
 from leukoscope.bags.train import TrainBagsSettings, fit_bags, judge
 from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
@@ -38,8 +39,9 @@ class BagSettings(Settings):
     @field_validator("models")
     @classmethod
     def _are_models(cls, models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        if unknown := sorted(models.keys() - MODELS.keys()):
-            raise ValueError(f"no model of bags {unknown[0]!r}; choose from {', '.join(MODELS)}")
+        unknown = sorted(name for name in models.keys() - MODELS.keys() if not name.startswith(PREFIX))
+        if unknown:
+            raise ValueError(f"no model of bags {unknown[0]!r}; choose from {', '.join(MODELS)}, {PREFIX}NAME")
         return models
 
 

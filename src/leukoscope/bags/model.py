@@ -2,6 +2,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Judged(NamedTuple):
@@ -27,3 +28,7 @@ class BagModel(nn.Module, ABC):
             bag: the bag of every cell, int64 ``(n,)``, each of 0 to ``n_bags`` - 1 at least once.
             n_bags: B.
         """
+
+    def loss(self, x: Tensor, bag: Tensor, n_bags: int, y: Tensor) -> Tensor:
+        """The loss, summed over bags of classes ``y`` int64 ``(B,)``: cross-entropy, unless a model has its own."""
+        return F.cross_entropy(self(x, bag, n_bags).logits, y, reduction="sum")

@@ -89,9 +89,9 @@ def fit_bags(
         for step in _steps(rng, y.cpu().numpy(), training, settings):
             rows, of = _drawn(rng, bags, step, settings.cells)
             cells = (x[torch.from_numpy(rows).to(x.device)] - mean) / scale
-            logits = model(cells, torch.from_numpy(of).to(x.device), len(step)).logits
             # Gradients of patients add up, as where each is a batch of its own and a step follows after ten.
-            loss = F.cross_entropy(logits, y[torch.from_numpy(step).to(y.device)], reduction="sum")
+            truth = y[torch.from_numpy(step).to(y.device)]
+            loss = model.loss(cells, torch.from_numpy(of).to(x.device), len(step), truth)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if settings.clip is not None:
