@@ -71,6 +71,9 @@ def test_it_is_trained_and_judged_as_the_others_are(make_cohort: Callable[..., F
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(name: str, options: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    def build() -> None:
         model, settings = model_of(f"torchmil:{name}", options)
         model(7, 2, settings)  # type: ignore[call-arg]
+
+    with pytest.raises(InputError, match=message):
+        build()
