@@ -17,9 +17,19 @@ TREES = {
     },
     "aml-hehr": {
         "data/PML_RARA/AXK/image_0.tif": {"label": "PML::RARA", "patient": "AXK", "sex": "female", "age": 61},
-        "data/PML_RARA/AXK/image_1.tif": {"label": "PML::RARA", "patient": "AXK", "sex": "female", "age": 61},
+        "data/PML_RARA/AXK/image_1.tif": {
+            "label": "PML::RARA",
+            "patient": "AXK",
+            "sex": "female",
+            "age": 61,
+            "kind": "myeloblast",
+        },
         "data/control/BHS/image_0.tif": {"label": "healthy", "patient": "BHS", "sex": "male", "age": 33},
-        "data/RUNX1_RUNX1T1/UGU/image_10.tif": {"label": "RUNX1::RUNX1T1", "patient": "UGU"},
+        "data/RUNX1_RUNX1T1/UGU/image_10.tif": {
+            "label": "RUNX1::RUNX1T1",
+            "patient": "UGU",
+            "kind": "atypical promyelocyte, bilobed",
+        },
     },
     "aml-matek": {
         "AML-Cytomorphology_LMU/NGS/NGS_0001.tiff": {
@@ -54,7 +64,12 @@ TREES = {
     },
 }
 TEXTS = {
-    "aml-hehr": {"metadata.csv": "patient_id,sex_1f_2m,age,bag_label\nAXK,1,61,PML_RARA\nBHS,2.0,33,control\n"},
+    "aml-hehr": {
+        "metadata.csv": "patient_id,sex_1f_2m,age,bag_label\nAXK,1,61,PML_RARA\nBHS,2.0,33,control\n",
+        "image_annotation_master.csv": ",mll_annotation,prediction,ID,im_tiffname\n"
+        '0,myeloblast,monocyte,AXK,001.TIF\n1,"atypical promyelocyte, bilobed",other,UGU,010.TIF\n'
+        "2,other,other,UVT,010.TIF\n",
+    },
     "aml-matek": {
         "annotations.dat": "NGS/NGS_0001.tiff NGS NGS NGB\nPMB/PMB_0003.tiff PMB\nMON/MON_0005.tiff MON MOB\n",
     },
@@ -88,6 +103,7 @@ def test_patients_that_the_table_does_not_know_are_counted(copy, tmp_path):
     root = copy(TREES["aml-hehr"], TEXTS["aml-hehr"], shape=(24, 24, 3))
     report = pack_dataset(find("aml-hehr"), root, tmp_path / "out")
     assert "1 of 4 cells are not in metadata.csv: no sex, age" in report.left_out
+    assert "2 of 4 cells are not in image_annotation_master.csv: no kind" in report.left_out
     assert "patients: 3 packed, 189 stated by Hehr et al. 2023" in report.differences
 
 

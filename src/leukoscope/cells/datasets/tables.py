@@ -19,6 +19,8 @@ class Join(Settings):
         take: name of a column to the file's name of it.
         header: names of the file's columns, where its first line is data.
         blanks: whether blanks separate the columns, instead of commas.
+        numbered: columns of ``match`` that are compared by the last number in them: ``image_7.tif`` and ``007.TIF`` are
+            the same.
     """
 
     file: tuple[str, ...]
@@ -26,6 +28,7 @@ class Join(Settings):
     take: dict[str, str]
     header: tuple[str, ...] = ()
     blanks: bool = False
+    numbered: tuple[str, ...] = ()
 
     def beside(self, table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         """The table with the file's columns, and lines about the rows that the file does not know.
@@ -40,15 +43,21 @@ class Join(Settings):
             path, needs=(*self.match.values(), *self.take.values()), header=self.header, blanks=self.blanks
         )
         keys = [f"\0{name}" for name in self.match]
-        mine = table.assign(**{key: comparable(table[name]) for key, name in zip(keys, self.match, strict=True)})
+        mine = table.assign(
+            **{key: self._comparable(table, name, name) for key, name in zip(keys, self.match, strict=True)}
+        )
         theirs = pd.DataFrame({new: other[old] for new, old in self.take.items()})
         theirs[keys] = pd.DataFrame(
-            {key: comparable(other[old]) for key, old in zip(keys, self.match.values(), strict=True)}
+            {key: self._comparable(other, old, name) for key, (name, old) in zip(keys, self.match.items(), strict=True)}
         )
         joined = mine.merge(theirs.drop_duplicates(keys), on=keys, how="left", indicator="\0found")
         lost = int((joined["\0found"] == "left_only").sum())
         lines = (f"{lost} of {len(table)} cells are not in {path.name}: no {', '.join(self.take)}",) if lost else ()
         return joined.drop(columns=[*keys, "\0found"]), lines
+
+    def _comparable(self, table: pd.DataFrame, column: str, name: str) -> pd.Series:
+        values = table[column]
+        return comparable(values.str.extract(r"(\d+)\D*$", expand=False) if name in self.numbered else values)
 
 
 def read_text(

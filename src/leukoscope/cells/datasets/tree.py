@@ -14,12 +14,12 @@ class Tree(Listed):
     Attributes:
         pattern: regular expression searched in each path, with a named group a column. Groups that begin with ``_``
             serve ``join`` and are no columns. Images that it does not fit are no part of the set.
-        join: a file with more about the cells.
+        join: files with more about the cells.
     """
 
     kind: Literal["tree"] = "tree"
     pattern: str
-    join: Join | None = None
+    join: tuple[Join, ...] = ()
 
     @field_validator("pattern")
     @classmethod
@@ -36,8 +36,9 @@ class Tree(Listed):
         matches = ((source, pattern.search(source)) for source in copy.all_images)
         rows = [{"path": source, **match.groupdict()} for source, match in matches if match]
         table = pd.DataFrame(rows)
-        lines: tuple[str, ...] = ()
-        if self.join and rows:
-            table, lines = self.join.beside(table, copy.root)
+        told: list[str] = []
+        for join in self.join if rows else ():
+            table, lines = join.beside(table, copy.root)
+            told += lines
         helpers = [name for name in table.columns if name.startswith("_")]
-        return Listing(table.drop(columns=helpers), left_out=lines)
+        return Listing(table.drop(columns=helpers), left_out=tuple(told))
