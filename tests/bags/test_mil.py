@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from leukoscope.bags.bags import bags_of
 from leukoscope.bags.crossval import BagSettings, cross_validate_bags
 from leukoscope.bags.folds import bag_folds
 from leukoscope.bags.mil import mil
+from leukoscope.bags.train import as_drawn
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
 from leukoscope.encoders.features import Features
+from leukoscope.encoders.mapfile import StoredMaps
 from leukoscope.scores import predictions
 
 Cohort = Callable[..., Features]
@@ -170,3 +173,41 @@ def test_a_split_that_parts_patients_learns_them_and_ours_does_not() -> None:
 def test_the_leak_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
     results = mil({"e": samples_of_patients()}, tmp_path / "run", bag="sample", group="none", heads=("mean-features",))
     assert re.match(r"of \d+ of 30 patients some samples were learned from and others tested", results["warnings"][0])
+
+
+def test_maps_are_learned_from_where_they_were_stored(sick: Features, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stored = np.repeat(sick.x[:, :, None, None], 2, axis=3) + 0.1 * rng.normal(size=(*sick.x.shape, 1, 2))
+    np.save(tmp_path / "cells.maps.npy", stored.astype(np.float16))
+    with_maps = Features(sick.x, sick.cells, {}, maps=StoredMaps(tmp_path / "cells.maps.npy"))
+    small = {"widths": [24], "reduced": 16, "attention": 8, "hidden": 8}
+    quick = QUICK.model_copy(update={"models": {"map-attention": small}})
+    asked = {"heads": ("map-attention",), "seeds": (0,), "settings": quick, "n_bootstrap": 5}
+    results = mil({"e": with_maps}, tmp_path / "run", **asked)
+    assert results["scores"]["e"]["map-attention"]["roc_auc_macro"]["mean"] > 0.9
+    with pytest.raises(InputError, match=r"head map-attention: the features came without maps; embed .* --maps"):
+        mil({"e": sick}, tmp_path / "other", **asked)
+
+
+def test_mirrored_cells_are_drawn_as_often_as_the_cells(sick: Features) -> None:
+    x = torch.from_numpy(sick.x)
+    flipped = torch.stack([x + 10, x + 20, x + 30])
+    drawn = as_drawn(np.random.default_rng(0), x, flipped, np.arange(len(sick)))
+    ways = ((drawn - x).mean(dim=1) / 10).round().long()
+    assert torch.allclose(drawn, x + 10.0 * ways[:, None], atol=1e-4)
+    assert (torch.bincount(ways, minlength=4) / len(x)).sub(0.25).abs().max() < 0.05
+    assert torch.equal(as_drawn(np.random.default_rng(0), x, None, np.arange(3)), x[:3])
+
+
+def test_models_learn_from_mirrored_cells_unless_they_are_told_not_to(sick: Features) -> None:
+    rng = np.random.default_rng(0)
+    noise = np.stack([50 * rng.normal(size=sick.x.shape).astype(np.float32) for _ in range(3)])
+    spoiled = bags_of(Features(sick.x, sick.cells, {}, flipped=noise))
+    folds = bag_folds(spoiled, n_folds=3, seed=0)
+    areas = {}
+    for flips in (True, False):
+        settings = QUICK.model_copy(update={"train": QUICK.train.model_copy(update={"flips": flips})})
+        found = cross_validate_bags(spoiled, folds, heads=("abmil",), seeds=(0,), settings=settings).predictions
+        areas[flips] = roc_auc_score(found["label"] == "AML", found["p_AML"])
+    assert areas[False] > 0.95
+    assert areas[True] < areas[False]

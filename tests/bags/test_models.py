@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchmil import models as torchmil
 
 from leukoscope.bags.abmil import ABMIL, ABMILSettings
-from leukoscope.bags.class_attention import ClassAttention, ClassAttentionSettings
+from leukoscope.bags.class_attention import ClassAttention, ClassAttentionSettings, MapAttention
 from leukoscope.bags.model import BagModel
 from leukoscope.bags.pooled import Pooled, PooledSettings
 
@@ -98,3 +98,30 @@ def test_neither_the_order_of_cells_nor_the_other_bags_change_anything(name: str
         torch.testing.assert_close(alone.logits[0], together.logits[place])
         if alone.attention is not None:
             torch.testing.assert_close(alone.attention.sum(dim=0), torch.ones(alone.attention.shape[1]))
+
+
+@pytest.mark.parametrize("sides", [(5, 5), (2, 2), (1, 1), (3, 2)])
+def test_over_maps_four_convolutions_reduce_each_cell(sides: tuple[int, int]) -> None:
+    """As the predecessor's public code has it: 2x2 convolutions with ReLU, then the greatest of what is left."""
+    torch.manual_seed(0)
+    model = MapAttention((7, *sides), 3, ClassAttentionSettings(widths=(8, 10, 9), reduced=6, attention=4, hidden=3))
+    x = torch.randn(15, 7, *sides, generator=torch.Generator().manual_seed(0))
+    layers = [part for part in model.reduce if isinstance(part, nn.Conv2d)]
+    expected = x
+    for layer in layers:
+        assert layer.kernel_size == tuple(min(2, side) for side in expected.shape[2:])
+        expected = nn.functional.conv2d(expected, layer.weight, layer.bias).relu()
+    assert len(layers) == 4
+    assert torch.allclose(model.reduce(x), expected.amax(dim=(2, 3)), atol=1e-6)
+    of = torch.repeat_interleave(torch.arange(3), torch.tensor(SIZES))
+    judged = model(x, of, 3)
+    assert judged.attention is not None
+    assert torch.allclose(judged.attention[of == 0].sum(dim=0), torch.ones(3))
+
+
+def test_on_maps_of_one_pixel_both_reductions_are_one() -> None:
+    pooled, mapped = ClassAttention(7, 3, SMALL), MapAttention((7, 1, 1), 3, SMALL)
+    layers = zip(mapped.state_dict().items(), pooled.state_dict().values(), strict=True)
+    pooled.load_state_dict({name: ours.reshape(theirs.shape) for (name, ours), theirs in layers})
+    _, x, of = cells()
+    assert torch.allclose(pooled(x, of, 3).logits, mapped(x[:, :, None, None], of, 3).logits, atol=1e-5)

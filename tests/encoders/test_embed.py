@@ -8,6 +8,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import torch
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
@@ -52,6 +53,34 @@ def test_a_saved_encoder_gives_the_same_features(make_set: MakeSet, tmp_path: Pa
     assert loaded.info == encoder.info
     assert loaded.fingerprint == encoder.fingerprint
     assert np.array_equal(embed(cellset, loaded, device="cpu").x, embed(cellset, encoder, device="cpu").x)
+
+
+def test_mirrored_cells_are_stored_as_those_of_mirrored_images(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=32, seed=0)
+    features = embed(cellset, encoder, tmp_path / "f.h5ad", batch=8, flipped=True, device="cpu")
+    back = Features.read(tmp_path / "f.h5ad")
+    assert back.flipped is not None
+    assert np.array_equal(back.flipped, features.flipped)
+    pixels = torch.from_numpy(cellset.read(slice(None)))
+    for number, axes in enumerate(((3,), (2,), (2, 3))):
+        expected = encoder.features(pixels.flip(axes), intensity=cellset.info.intensity).detach().numpy()
+        np.testing.assert_allclose(back.flipped[number], expected, rtol=1e-3, atol=1e-4)
+    rows = np.array([5, 2])
+    assert np.array_equal(back.select(rows).flipped, back.flipped[:, rows])
+
+
+def test_maps_follow_a_selection_and_leave_with_their_features(make_set: MakeSet, tmp_path: Path) -> None:
+    cellset = make_set()
+    encoder = random_encoder("resnet18", cellset, size=64, seed=0)
+    embed(cellset, encoder, tmp_path / "f.h5ad", maps=True, device="cpu")
+    back = Features.read(tmp_path / "f.h5ad")
+    assert back.maps is not None
+    whole, picked = back.maps.read(), back.select(np.array([9, 3, 4])).select(np.array([2, 0])).maps
+    assert picked is not None
+    assert np.array_equal(picked.read(), whole[[4, 9]])
+    embed(cellset, encoder, tmp_path / "f.h5ad", device="cpu", overwrite=True)
+    assert Features.read(tmp_path / "f.h5ad").maps is None
 
 
 def test_maps_are_stored_beside_and_pool_to_the_features(make_set: MakeSet, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ RECIPE: dict[str, Any] = {
     "cohorts": {
         "disease": {
             "cells": "patients", "label": "patient_type", "kind": "label", "suspect": ["K562"],
-            "heads": ["abmil", "kind-shares"], "folds": 3, "seeds": [0], "inside": ["within"],
+            "heads": ["abmil", "kind-shares"], "folds": 3, "seeds": [0], "flipped": True, "inside": ["within"],
             "mil": {"train": {"epochs": 3}},
         }
     },

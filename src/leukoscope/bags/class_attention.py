@@ -1,11 +1,15 @@
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from leukoscope.bags.bags import Bags
 from leukoscope.bags.model import BagModel, Judged
 from leukoscope.bags.pooling import softmax_in_bags, weighted_sums
+from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
 
 
@@ -39,15 +43,14 @@ class ClassAttention(BagModel):
         settings: see :class:`ClassAttentionSettings`.
     """
 
-    def __init__(self, features: int, classes: int, settings: ClassAttentionSettings) -> None:
+    def __init__(self, features: Any, classes: int, settings: ClassAttentionSettings) -> None:
         super().__init__()
-        widths = (features, *settings.widths, settings.reduced)
-        layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
-        self.reduce = nn.Sequential(*(part for layer in layers for part in layer))
+        self.reduce = self.reduction(features, settings)
         for layer in self.reduce:
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 # torch's own start shrinks what passes through four layers with ReLU until nothing is learned.
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
         self.attend = nn.Sequential(
             nn.Linear(settings.reduced, settings.attention), nn.Tanh(), nn.Linear(settings.attention, classes)
@@ -57,6 +60,13 @@ class ClassAttention(BagModel):
             for _ in range(classes)
         )
 
+    @staticmethod
+    def reduction(features: Any, settings: ClassAttentionSettings) -> nn.Sequential:
+        """The network that reduces what is seen of each cell to k' numbers."""
+        widths = (features, *settings.widths, settings.reduced)
+        layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
+        return nn.Sequential(*(part for layer in layers for part in layer))
+
     def forward(self, x: Tensor, bag: Tensor, n_bags: int) -> Judged:
         """See :meth:`BagModel.forward`; attention has a column for every class."""
         reduced = self.reduce(x)
@@ -64,3 +74,30 @@ class ClassAttention(BagModel):
         bags = weighted_sums(attention, reduced, bag, n_bags)  # (B, K, k')
         logits = [own(bags[:, place]) for place, own in enumerate(self.classify)]
         return Judged(torch.cat(logits, dim=1), attention)
+
+
+class MapAttention(ClassAttention):
+    """The same over unpooled maps: convolutions reduce those of each cell ``(C, h, w)``, as Hehr et al. 2023 have it.
+
+    As many layers as the reduction network has, each 2x2 without padding while the maps are larger than a pixel, then
+    1x1; what is left of the maps is pooled to its greatest values. The predecessor's last layer is a linear one behind
+    that pool, where aml-ssl-mil speaks of four convolutions.
+    """
+
+    @classmethod
+    def input_of(cls, bags: Bags) -> Tensor:
+        """See :meth:`BagModel.input_of`: the unpooled maps, float32 ``(N, C, h, w)``."""
+        if bags.features.maps is None:
+            raise InputError("head map-attention: the features came without maps; embed the cells with --maps")
+        return torch.from_numpy(bags.features.maps.read()).float()
+
+    @staticmethod
+    def reduction(features: Sequence[int], settings: ClassAttentionSettings) -> nn.Sequential:
+        """See :meth:`ClassAttention.reduction`."""
+        channels, *sides = features
+        parts: list[nn.Module] = []
+        for before, after in pairwise((channels, *settings.widths, settings.reduced)):
+            kernel = (min(2, sides[0]), min(2, sides[1]))
+            parts += [nn.Conv2d(before, after, kernel), nn.ReLU()]
+            sides = [side - each + 1 for side, each in zip(sides, kernel, strict=True)]
+        return nn.Sequential(*parts, nn.AdaptiveMaxPool2d(1), nn.Flatten())

@@ -93,13 +93,16 @@ def cross_validate_bags(
     settings = settings or BagSettings()
     chosen = {name: model_of(name, settings.models.get(name, {})) for name in heads if name not in BASELINES}
     # Before anything is trained: what is missing should not be found out in the last fold.
+    inputs = {name: entry.model.input_of(bags) for name, entry in chosen.items()}
     numbers = {name: BASELINES[name](bags) for name in heads if name in BASELINES}
     parts = {
         (seed, fold): (*hold_back(bags, training, settings.validation_share, seed), test)
         for seed in (seeds if chosen else ())
         for fold, training, test in outer_folds(bags, folds)
     }
-    found = [_cross_validate(name, entry, bags, parts, encoder, settings) for name, entry in chosen.items()]
+    found = [
+        _cross_validate(name, entry, bags, inputs[name], parts, encoder, settings) for name, entry in chosen.items()
+    ]
     tables = [
         cross_validate_numbers(each, bags, folds, encoder=encoder, head=name, device=settings.device)
         for name, each in numbers.items()
@@ -117,12 +120,15 @@ def _cross_validate(
     name: str,
     entry: Entry,
     bags: Bags,
+    x: torch.Tensor,
     parts: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
     encoder: str,
     settings: BagSettings,
 ) -> CrossValidatedBags:
     device = pick_head_device(settings.device)
-    x = torch.from_numpy(bags.features.x).to(device)
+    x = x.to(device)
+    mirrored = bags.features.flipped if x.ndim == 2 else None
+    flipped = None if mirrored is None else torch.from_numpy(mirrored).to(device)
     classes = bags.classes
     y = torch.from_numpy(np.searchsorted(classes, bags.labels.astype(str))).to(device)
     every = np.arange(len(bags.names))
@@ -130,8 +136,8 @@ def _cross_validate(
     looks: dict[tuple[int, int], np.ndarray] = {}
     for (seed, fold), (fit, validation, test) in parts.items():
         with seeded_weights(seed):
-            model = entry.model(x.shape[1], len(classes), entry.settings).to(device)
-        fitted = fit_bags(model, bags, x, y, fit, validation, settings.train, seed)
+            model = entry.model(x.shape[1] if x.ndim == 2 else x.shape[1:], len(classes), entry.settings).to(device)
+        fitted = fit_bags(model, bags, x, y, fit, validation, settings.train, seed, flipped=flipped)
         keys: dict[str, Any] = {"encoder": encoder, "head": name, "seed": seed, "repeat": 0, "fold": fold}
         said, looked = judge(fitted, x, bags.rows(test))
         tables.append(predictions(bags.names[test], bags.labels[test], said.numpy(), classes, **keys))

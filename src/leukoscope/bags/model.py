@@ -1,8 +1,11 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from leukoscope.bags.bags import Bags
 
 
 class Judged(NamedTuple):
@@ -19,12 +22,21 @@ class Judged(NamedTuple):
 class BagModel(nn.Module, ABC):
     """Judges bags of any number of cells, whose features lie end to end."""
 
+    @classmethod
+    def input_of(cls, bags: Bags) -> Tensor:
+        """What models of this class see of each cell, float32 ``(N, ...)``: its features, unless they say otherwise.
+
+        Raises:
+            InputError: when the features lack it.
+        """
+        return torch.from_numpy(bags.features.x)
+
     @abstractmethod
     def forward(self, x: Tensor, bag: Tensor, n_bags: int) -> Judged:
         """Judge ``n_bags`` bags.
 
         Args:
-            x: features of their cells, float32 ``(n, D)``.
+            x: of their cells, what :meth:`input_of` gives, float32 ``(n, ...)``.
             bag: the bag of every cell, int64 ``(n,)``, each of 0 to ``n_bags`` - 1 at least once.
             n_bags: B.
         """

@@ -3,7 +3,7 @@ from typing import Any, NamedTuple
 
 from leukoscope.bags.abmil import ABMIL, ABMILSettings
 from leukoscope.bags.baselines import BASELINES
-from leukoscope.bags.class_attention import ClassAttention, ClassAttentionSettings
+from leukoscope.bags.class_attention import ClassAttention, ClassAttentionSettings, MapAttention
 from leukoscope.bags.model import BagModel
 from leukoscope.bags.pooled import Pooled, PooledSettings
 from leukoscope.bags.torchmil import PREFIX, TorchMIL, TorchMILSettings, torchmil_class
@@ -20,6 +20,7 @@ class Entry(NamedTuple):
 
 MODELS: dict[str, Entry] = {
     "class-attention": Entry(ClassAttention, ClassAttentionSettings()),
+    "map-attention": Entry(MapAttention, ClassAttentionSettings()),
     "abmil": Entry(ABMIL, ABMILSettings()),
     "abmil-dinobloom": Entry(ABMIL, ABMILSettings(hidden=64)),
     "mean": Entry(Pooled, PooledSettings(pool="mean")),

@@ -37,6 +37,8 @@ class TrainBagsSettings(Settings):
     """Most cells of a patient in a step, drawn anew each time; all of them are judged in the end."""
     balance: bool = True
     """Draw patients of every class equally often."""
+    flips: bool = True
+    """Draw each cell as it is or mirrored, where the features of mirrored cells are stored (``embed --flipped``)."""
     standardise: bool = True
     """Scale each feature by the training cells, which the paper does not."""
 
@@ -61,18 +63,21 @@ def fit_bags(
     validation: np.ndarray,
     settings: TrainBagsSettings,
     seed: int,
+    *,
+    flipped: Tensor | None = None,
 ) -> FittedBags:
     """Train ``model`` on some bags, and stop by the loss on others.
 
     Args:
         model: untrained; it is trained in place.
         bags: all of them.
-        x: features of their cells ``(N, D)``, on the device to train on.
+        x: features of their cells ``(N, D)``, or maps ``(N, C, h, w)``, on the device to train on.
         y: the class of every bag, int64 ``(P,)``, on the same device.
         training: which bags to learn from.
         validation: which to stop by.
         settings: of the training.
         seed: of the order of bags and the cells drawn of them.
+        flipped: features of the mirrored cells ``(3, N, D)``, drawn as often as those of the cells themselves.
 
     Raises:
         CheckFailed: when training diverges.
@@ -88,7 +93,7 @@ def fit_bags(
         model.train()
         for step in _steps(rng, y.cpu().numpy(), training, settings):
             rows, of = _drawn(rng, bags, step, settings.cells)
-            cells = (x[torch.from_numpy(rows).to(x.device)] - mean) / scale
+            cells = (as_drawn(rng, x, flipped if settings.flips else None, rows) - mean) / scale
             # Gradients of patients add up, as where each is a batch of its own and a step follows after ten.
             truth = y[torch.from_numpy(step).to(y.device)]
             loss = model.loss(cells, torch.from_numpy(of).to(x.device), len(step), truth)
@@ -131,7 +136,7 @@ def judge(fitted: FittedBags, x: Tensor, rows: Sequence[np.ndarray]) -> tuple[Te
 def _scaling(x: Tensor, bags: Bags, training: np.ndarray, *, standardise: bool) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each feature over the cells of the training bags."""
     if not standardise:
-        return x.new_zeros(x.shape[1]), x.new_ones(x.shape[1])
+        return x.new_zeros(x.shape[1:]), x.new_ones(x.shape[1:])
     own = x[torch.from_numpy(np.concatenate(bags.rows(training))).to(x.device)]
     spread = own.std(dim=0)
     return own.mean(dim=0), torch.where(spread > 0, spread, 1.0)
@@ -153,6 +158,16 @@ def _drawn(rng: np.random.Generator, bags: Bags, step: np.ndarray, most: int) ->
     """Rows of at most ``most`` cells of each bag, and the place in ``step`` of the bag of each."""
     rows = [each if len(each) <= most else rng.choice(each, most, replace=False) for each in bags.rows(step)]
     return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+
+
+def as_drawn(rng: np.random.Generator, x: Tensor, flipped: Tensor | None, rows: np.ndarray) -> Tensor:
+    """The features of these cells, each as it is or mirrored, all four ways equally often."""
+    own = torch.from_numpy(rows).to(x.device)
+    if flipped is None:
+        return x[own]
+    way = torch.from_numpy(rng.integers(0, len(flipped) + 1, len(rows))).to(x.device)
+    shown = flipped[(way - 1).clamp_min(0), own]
+    return torch.where((way == 0)[:, None], x[own], shown)
 
 
 def _parts(sizes: np.ndarray) -> Iterator[np.ndarray]:

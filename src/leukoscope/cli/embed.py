@@ -11,6 +11,7 @@ _ENCODER = (
     "pretrained:NAME@FILE, pretrained:NAME@hf-hub:ORG/NAME."
 )
 _ADAPT = "Re-estimate the statistics of batch norms on these cells, which come from elsewhere than the encoder's."
+_FLIPPED = "Also store the features of every cell mirrored, which 'mil' then learns from."
 _COLOURS = "Bring the colours of these cells to those of SET, one linear map for all."
 
 
@@ -27,6 +28,7 @@ def embed(
     adapt: Annotated[bool, typer.Option("--adapt-batch-norm", help=_ADAPT)] = False,
     colours_of: Annotated[Path | None, typer.Option("--colours-of", metavar="SET", help=_COLOURS)] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also store unpooled maps beside OUT, float16.")] = False,
+    flipped: Annotated[bool, typer.Option("--flipped", help=_FLIPPED)] = False,
     size: Size = None,
     truncate_after: Annotated[
         int | None, typer.Option("--truncate-after", help="Of a baseline: end after its N-th stage.", min=1)
@@ -55,6 +57,7 @@ def embed(
         precision=precision,
         readout=Readout(flips=flips, stages=stages),
         maps=maps,
+        flipped=flipped,
         recolour=Recolour.between(cells, CellSet.open(colours_of)) if colours_of else None,
         overwrite=overwrite,
     )

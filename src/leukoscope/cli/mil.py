@@ -10,8 +10,8 @@ from leukoscope.cli.scores import say_cohort
 _FEATURES = "Features of the patients' cells, [NAME=]FILE.h5ad, made by 'leukoscope embed'; may be repeated."
 _PRETRAIN = "A CellSet that the encoder was pre-trained on, searched for the patients' cells; may be repeated."
 _HEAD = (
-    "Model of bags: class-attention, abmil, abmil-dinobloom, mean, max; or a baseline, mean-features, kind-shares; "
-    "may be repeated."
+    "Model of bags: class-attention, map-attention, abmil, abmil-dinobloom, mean, max; torchmil:NAME; or a baseline, "
+    "mean-features, kind-shares; may be repeated."
 )
 _CELLS = "The CellSet that the features are of: the pages then show the cells that decided."
 _GROUP = "Column whose bags are never parted. [default: patient, where bags are samples of patients]"

@@ -15,9 +15,9 @@ from leukoscope.common.progress import progress
 from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.device import pick_device, pick_dtype
-from leukoscope.encoders.features import Features
+from leukoscope.encoders.features import FLIPS, Features
 from leukoscope.encoders.folding import fold_norms
-from leukoscope.encoders.mapfile import MapFile
+from leukoscope.encoders.mapfile import MapFile, StoredMaps, maps_path
 from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.remedies import Recolour
 
@@ -32,6 +32,7 @@ def embed(
     precision: str = "auto",
     readout: Readout = Readout(),
     maps: bool = False,
+    flipped: bool = False,
     recolour: Recolour | None = None,
     overwrite: bool = False,
 ) -> Features:
@@ -48,6 +49,7 @@ def embed(
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         readout: how features are read from the network; see :class:`~leukoscope.encoders.readout.Readout`.
         maps: also store the unpooled maps beside ``out`` as ``<stem>.maps.npy``, float16 ``(N, C', h, w)``.
+        flipped: also compute the features of every cell flipped, by which models of bags learn; at four times the cost.
         recolour: changes the cells' colours, to those of cells that are known.
         overwrite: replace what ``out`` holds.
 
@@ -63,6 +65,7 @@ def embed(
     pick_dtype(place, precision)
     folded = Encoder(fold_norms(encoder.to(place).backbone), encoder.info)
     x = np.empty((0, encoder.info.feature_dim), np.float32)
+    turned: np.ndarray | None = None
     with ExitStack() as stack:
         advance = stack.enter_context(progress("embed", len(cellset)))
         stored = stack.enter_context(MapFile(maps_path(out), len(cellset))) if maps and out is not None else None
@@ -73,12 +76,20 @@ def embed(
             if start == 0:
                 x = np.empty((len(cellset), encoded.shape[1]), np.float32)
             x[chosen] = encoded
+            for number, axes in enumerate(FLIPS if flipped else ()):
+                if turned is None:
+                    turned = np.empty((len(FLIPS), *x.shape), np.float32)
+                view = folded.encode(inputs.flip(axes), precision=precision, readout=readout)
+                turned[number, chosen] = view.cpu().numpy()
             if stored is not None:
                 stored.write(chosen, folded.maps(inputs, precision=precision))
             advance(len(pixels))
     told = origin(cellset, encoder, readout) | ({"recoloured": True} if recolour is not None else {})
-    features = Features(x, cellset.cells.reset_index(drop=True), told)
+    stored_maps = StoredMaps.beside(out) if maps and out is not None else None
+    features = Features(x, cellset.cells.reset_index(drop=True), told, turned, stored_maps)
     if out is not None:
+        if not maps:
+            maps_path(out).unlink(missing_ok=True)  # of the features that these replace
         features.write(out)
     return features
 
@@ -130,11 +141,6 @@ def origin(cellset: CellSet, encoder: Encoder, readout: Readout = Readout()) -> 
         "field_um": cells.field_um,
     }
     return {key: value for key, value in known.items() if value is not None}
-
-
-def maps_path(features: Path) -> Path:
-    """Where the unpooled maps of ``features`` lie: ``features.h5ad`` has ``features.maps.npy`` beside it."""
-    return features.with_name(f"{features.stem}.maps.npy")
 
 
 def _batches(cellset: CellSet, batch: int) -> Iterator[tuple[int, np.ndarray]]:

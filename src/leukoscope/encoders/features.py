@@ -7,11 +7,18 @@ import pandas as pd
 
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
+from leukoscope.encoders.mapfile import StoredMaps
+
+FLIPS: dict[tuple[int, ...], str] = {(3,): "flipped_x", (2,): "flipped_y", (2, 3): "flipped_xy"}
+"""Axes of images ``(B, C, H, W)`` that are flipped, and the name under which the features of that view are stored."""
 
 
 @dataclass(frozen=True)
 class Features:
     """Features ``x`` float32 ``(N, D)``, the CellSet's table ``cells`` in the same order, and their origin ``uns``.
+
+    ``flipped`` ``(3, N, D)`` are those of the cells mirrored left to right, top to bottom, and both, where they were
+    computed; ``maps`` the unpooled maps, where they were stored.
 
     On disk an ``.h5ad`` (AnnData) that opens in scanpy and cellxgene as it is. ``uns`` holds ``pixels_fingerprint``,
     ``table_fingerprint``, ``encoder_fingerprint``, ``method``, ``pretrained_on`` and what the cells look like.
@@ -20,6 +27,8 @@ class Features:
     x: np.ndarray
     cells: pd.DataFrame
     uns: dict[str, Any] = field(default_factory=dict)
+    flipped: np.ndarray | None = None
+    maps: StoredMaps | None = None
 
     @classmethod
     def read(cls, path: Path | str) -> "Features":
@@ -40,7 +49,11 @@ class Features:
             raise InputError(f"{path}: not readable as .h5ad ({reason})") from None
         if not isinstance(data.X, np.ndarray) or "cell_id" not in data.obs:
             raise InputError(f"{path}: needs a dense X and a cell_id column in obs; make it with 'leukoscope embed'")
-        return cls(np.asarray(data.X, np.float32), _plain(data.obs), dict(data.uns))
+        flipped = None
+        if all(name in data.obsm for name in FLIPS.values()):
+            flipped = np.stack([np.asarray(data.obsm[name], np.float32) for name in FLIPS.values()])
+        maps = StoredMaps.beside(path)
+        return cls(np.asarray(data.X, np.float32), _plain(data.obs), dict(data.uns), flipped, maps)
 
     def write(self, path: Path) -> None:
         """Write ``.h5ad``, whole or not at all."""
@@ -49,14 +62,21 @@ class Features:
         table = _storable(self.cells)
         table.index = pd.Index(self.ids.astype(str))
         names = pd.DataFrame(index=pd.Index([f"f{i}" for i in range(self.x.shape[1])]))
-        data = anndata.AnnData(X=self.x, obs=table, var=names, uns=self.uns)
+        views = {} if self.flipped is None else dict(zip(FLIPS.values(), self.flipped, strict=True))
+        data = anndata.AnnData(X=self.x, obs=table, var=names, uns=self.uns, obsm=views)
         with whole_file(path) as partial:
             data.write_h5ad(partial)
 
     def select(self, keep: np.ndarray) -> "Features":
         """The cells at ``keep``, a boolean mask or row numbers."""
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
-        return Features(self.x[rows], self.cells.iloc[rows].reset_index(drop=True), self.uns)
+        return Features(
+            self.x[rows],
+            self.cells.iloc[rows].reset_index(drop=True),
+            self.uns,
+            None if self.flipped is None else self.flipped[:, rows],
+            None if self.maps is None else self.maps.select(rows),
+        )
 
     def require_finite(self, encoder: str) -> None:
         """Nothing, where every number is finite.

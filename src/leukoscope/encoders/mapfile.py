@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -6,6 +7,34 @@ import numpy as np
 from torch import Tensor
 
 from leukoscope.common.files import whole_file
+
+
+def maps_path(features: Path) -> Path:
+    """Where the unpooled maps of ``features`` lie: ``features.h5ad`` has ``features.maps.npy`` beside it."""
+    return features.with_name(f"{features.stem}.maps.npy")
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """Unpooled maps of cells, left on disk until they are read; ``rows`` of the file, all where None."""
+
+    path: Path
+    rows: np.ndarray | None = None
+
+    @classmethod
+    def beside(cls, features: Path) -> "StoredMaps | None":
+        """The maps of the features in that file; None where none were stored."""
+        path = maps_path(features)
+        return cls(path) if path.is_file() else None
+
+    def select(self, rows: np.ndarray) -> "StoredMaps":
+        """Those of some cells."""
+        return StoredMaps(self.path, rows if self.rows is None else self.rows[rows])
+
+    def read(self) -> np.ndarray:
+        """Maps float16 ``(N, C', h, w)``."""
+        stored = np.load(self.path, mmap_mode="r")
+        return np.array(stored if self.rows is None else stored[self.rows])
 
 
 class MapFile:

@@ -116,6 +116,14 @@ def _embedded(space: Workspace, name: str, key: str, cellset: CellSet, bundle: P
     path = space.features_path(f"cohort-{name}", key)
     if not path.exists():
         log.info("cohort %s: embed by %s", name, key)
-        readout = space.recipe.cohorts[name].embed
-        embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, readout=readout)
+        plan = space.recipe.cohorts[name]
+        embed(
+            cellset,
+            Encoder.load(bundle),
+            path,
+            device=space.recipe.device,
+            readout=plan.embed,
+            maps=plan.maps,
+            flipped=plan.flipped,
+        )
     return Features.read(path)

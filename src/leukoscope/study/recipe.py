@@ -128,6 +128,8 @@ class Task(Settings):
 class CohortTask(Settings):
     """Patients judged by their cells, as ``leukoscope mil`` does; ``mil`` holds what its ``--set`` takes.
 
+    ``maps`` and ``flipped`` are as of ``leukoscope embed``.
+
     Encoders that ``inside`` names are pre-trained anew in every fold, on the cells of its training patients.
     """
 
@@ -141,6 +143,8 @@ class CohortTask(Settings):
     folds: int = Field(default=5, ge=2)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     embed: Readout = Readout()
+    maps: bool = False
+    flipped: bool = False
     mil: dict[str, Any] = Field(default_factory=dict)
     inside: tuple[str, ...] = ()
 
