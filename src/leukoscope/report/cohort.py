@@ -77,11 +77,6 @@ class Cohort:
         of_pair = (self.attention["encoder"] == pair[0]) & (self.attention["head"] == pair[1])
         return relative_attention(self.attention[of_pair], classes)
 
-    @cached_property
-    def called(self) -> pd.DataFrame:
-        """Relative attention of the best model with any to the class that it called, of all cells."""
-        return self.looked(self.readers[0], self.patients.set_index("patient")["predicted"])
-
     def towards(self, name: str) -> pd.DataFrame:
         """Relative attention of the best model with any to the class ``name``, of all cells."""
         if name not in self._towards:

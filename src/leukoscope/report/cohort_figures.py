@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from leukoscope.bags.reading import SUSPECT
 from leukoscope.report.cohort import Cohort, mean_curves
-from leukoscope.report.drawing import FAINT, HAIR, Picture, colour, figure, keep, light_grid, marker
+from leukoscope.report.drawing import FAINT, HAIR, Picture, colour, figure, keep, light_grid, marker, slug
 from leukoscope.report.evaluation import Pair
 from leukoscope.report.maps import MEANS_NOTHING
 from leukoscope.report.scatter import Colouring, dots, legend, panels, scatter
@@ -134,8 +134,8 @@ def draw_cells(cells: pd.DataFrame, places: np.ndarray, pair: Pair, folder: Path
         return keep(
             drawn,
             folder,
-            "map",
-            alt=f"Map of {len(cells)} cells by kind, class of the patient and attention.",
+            slug("map", *pair),
+            alt=f"Map of {len(cells)} cells by kind, class of the patient and attention, features of {pair[0]}.",
             caption=f"UMAP of the features of {pair[0]}, {len(cells):,} cells; attention is that of {pair[1]} to the "
             f"class it called. {MEANS_NOTHING}",
             dpi=160,

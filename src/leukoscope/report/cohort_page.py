@@ -36,6 +36,8 @@ SECTIONS = (
 )
 # Below 4,096 UMAP looks neighbours up exactly; the search for more must be compiled anew in every process.
 _MOST_POINTS = 4000
+_FEWEST_POINTS = 10
+_MOST_MAPS = 4
 
 
 def write_cohort_report(
@@ -68,7 +70,7 @@ def write_cohort_report(
     cohort = Cohort.open(run)
     evaluation, folder = cohort.evaluation, run / "figures"
     title = title or f"Patients: {cohort.results['task'] or ', '.join(evaluation.classes)}"
-    cell_map, drawn_map = _lay_map(cohort, features or {}, folder, seed)
+    cell_map, maps = _lay_maps(cohort, features or {}, folder, seed)
     page = render(
         "cohort.html.j2",
         title=title,
@@ -88,7 +90,7 @@ def write_cohort_report(
         kinds=kinds_table(cohort),
         removal=removal_table(cohort),
         stability=stability_table(cohort),
-        drawn_map=drawn_map,
+        maps=maps,
         provenance=context.provenance(evaluation.provenance, evaluation.recipe),
         research_use=context.RESEARCH_USE,
     )
@@ -141,22 +143,35 @@ def _run_table(cohort: Cohort) -> Table:
     )
 
 
-def _lay_map(
+def _lay_maps(
     cohort: Cohort, features: "Mapping[str, Features]", folder: Path, seed: int
-) -> tuple[CellMap | None, Picture | None]:
-    """A UMAP of cells of all patients, as many of each; nothing without features or attention."""
+) -> tuple[CellMap | None, list[Picture]]:
+    """Maps of cells of all patients, as many of each, by the encoders of the best models with attention.
+
+    The first map is that of the best model, which the patients' pages show their cells on; None where there is none.
+    """
     from leukoscope.explain.map2d import umap_map
 
-    pair = cohort.readers[0] if cohort.readers else None
-    if pair is None or pair[0] not in features:
-        return None, None
-    own = features[pair[0]]
-    cells = cohort.called.set_index("cell_id").reindex(own.ids)
-    known = np.flatnonzero(cells["bag"].notna().to_numpy())
-    if len(known) < 10:
-        return None, None
+    first: CellMap | None = None
+    drawn = []
+    for pair in [pair for pair in cohort.leaders if pair in cohort.readers and pair[0] in features][:_MOST_MAPS]:
+        own = features[pair[0]]
+        called = cohort.looked(pair, cohort.patients.set_index("patient")["predicted"])
+        cells = called.set_index("cell_id").reindex(own.ids)
+        rows = _as_many_of_each(cells["bag"], seed)
+        if len(rows) < _FEWEST_POINTS:
+            continue
+        places = umap_map(own.x[rows], seed=seed)
+        drawn.append(draw_cells(cells.iloc[rows], places, pair, folder))
+        if pair == cohort.readers[0]:
+            first = CellMap(own.ids[rows], places)
+    return first, drawn
+
+
+def _as_many_of_each(bag: pd.Series, seed: int) -> np.ndarray:
+    """Rows of at most 4,000 cells that have a bag, as many of each as there are."""
+    known = np.flatnonzero(bag.notna().to_numpy())
     shuffled = pd.Series(np.random.default_rng(seed).permutation(known))
-    turn = shuffled.groupby(cells["bag"].to_numpy()[shuffled]).cumcount()
-    rows = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:_MOST_POINTS]].to_numpy())
-    places = umap_map(own.x[rows], seed=seed)
-    return CellMap(own.ids[rows], places), draw_cells(cells.iloc[rows], places, pair, folder)
+    turn = shuffled.groupby(bag.to_numpy()[shuffled]).cumcount()
+    rows: np.ndarray = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:_MOST_POINTS]].to_numpy())
+    return rows

@@ -68,6 +68,7 @@ def judge_patients(space: Workspace, name: str, bundles: Mapping[str, Mapping[st
         for encoder, trials in bundles.items()
         for trial, bundle in trials.items()
     }
+    inside = {encoder: _pretrained_inside(space, name, encoder, bags, folds) for encoder in plan.inside}
     if not (out / "results.json").exists():
         plans = [space.recipe.encoders[encoder] for encoder in bundles]
         mil(
@@ -82,14 +83,16 @@ def judge_patients(space: Workspace, name: str, bundles: Mapping[str, Mapping[st
             seeds=plan.seeds,
             settings=bag_settings(space, name),
             folds=folds,
-            inside={encoder: _pretrained_inside(space, name, encoder, bags, folds) for encoder in plan.inside},
+            inside=inside,
             pretrain=[space.cells(reference) for each in plans if each.pretrain for reference in each.cells],
             task=name,
             seed=space.recipe.seed,
         )
     if not (out / "report.html").exists():
         title = f"{space.recipe.title}: {name}"
-        write_cohort_report(out, features=features, cellset=cellset, title=title, seed=space.recipe.seed)
+        # Of an encoder that is another in each fold, the first stands for all on the map.
+        shown = {**features, **{encoder: next(iter(own.values())) for encoder, own in inside.items()}}
+        write_cohort_report(out, features=shown, cellset=cellset, title=title, seed=space.recipe.seed)
     return read_json(out / "results.json")
 
 
