@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from leukoscope.bags.crossval import BagSettings
+from leukoscope.bags.curve import Curve
 from leukoscope.bags.mil import mil
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
@@ -44,7 +45,8 @@ def run(features: dict[str, Features], cellset: CellSet, tmp_path_factory: pytes
     out = tmp_path_factory.mktemp("cohort") / "run"
     heads = ("abmil", "class-attention", "mean-features")
     asked = {"label": "patient_type", "kind": "label", "suspect": ("K562",), "heads": heads}
-    mil(features, out, **asked, n_folds=3, seeds=(0, 1), settings=QUICK, n_bootstrap=20)
+    asked |= {"n_folds": 3, "seeds": (0, 1), "settings": QUICK, "curve": Curve(counts=(6,), draws=1)}
+    mil(features, out, **asked, n_bootstrap=20)
     write_cohort_report(out, features=features, cellset=cellset, title="Twelve patients")
     return out
 
@@ -61,6 +63,7 @@ def test_pages_carry_everything_and_link_to_each_other_alone(run: Path) -> None:
     assert page.count("<li style=") >= 20  # most and least of twenty cells
     assert (run / "figures" / "curves.svg").is_file()
     assert (run / "figures" / "attention-by-kind.svg").is_file()
+    assert (run / "figures" / "learning-curve.svg").is_file()
 
 
 def test_tables_say_what_results_hold(run: Path) -> None:

@@ -72,6 +72,7 @@ def cross_validate_bags(
     encoder: str = "encoder",
     seeds: Sequence[int] = (0, 1, 2),
     settings: BagSettings | None = None,
+    read: bool = True,
 ) -> CrossValidatedBags:
     """Train models of bags on the training bags of every fold and let them judge its test bags, each once.
 
@@ -85,6 +86,7 @@ def cross_validate_bags(
         encoder: the name under which the predictions stand.
         seeds: of weights, order, cells drawn and validation bags.
         settings: see :class:`BagSettings`.
+        read: also keep attention, and check it by removal and stability.
 
     Raises:
         InputError: for an unknown head or setting, or too few bags for a validation part.
@@ -101,7 +103,8 @@ def cross_validate_bags(
         for fold, training, test in outer_folds(bags, folds)
     }
     found = [
-        _cross_validate(name, entry, bags, inputs[name], parts, encoder, settings) for name, entry in chosen.items()
+        _cross_validate(name, entry, bags, inputs[name], parts, encoder, settings, read=read)
+        for name, entry in chosen.items()
     ]
     tables = [
         cross_validate_numbers(each, bags, folds, encoder=encoder, head=name, device=settings.device)
@@ -124,6 +127,8 @@ def _cross_validate(
     parts: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
     encoder: str,
     settings: BagSettings,
+    *,
+    read: bool,
 ) -> CrossValidatedBags:
     device = pick_head_device(settings.device)
     x = x.to(device)
@@ -142,7 +147,7 @@ def _cross_validate(
         said, looked = judge(fitted, x, bags.rows(test))
         tables.append(predictions(bags.names[test], bags.labels[test], said.numpy(), classes, **keys))
         fits.append({**keys, "epochs": fitted.epochs, "validation_loss": fitted.validation_loss})
-        if looked is not None:
+        if looked is not None and read:
             attention.append(_attention(bags, test, [each.numpy() for each in looked], classes, keys))
             rng = np.random.default_rng((seed, fold))
             removed.append(remove_cells(fitted, bags, x, test, said, looked, settings.removal, rng).assign(**keys))

@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +7,7 @@ import pandas as pd
 
 from leukoscope.bags.bags import Bags, bags_of
 from leukoscope.bags.crossval import HEADS, BagSettings, CrossValidatedBags, cross_validate_bags
+from leukoscope.bags.curve import Curve, check_curve, learning_curve, summarise_curve
 from leukoscope.bags.few import few_patients
 from leukoscope.bags.folds import bag_folds, parted_patients
 from leukoscope.bags.reading import attention_by_kind, relative_attention, summarise_removal, summarise_stability
@@ -39,6 +40,7 @@ def mil(
     settings: BagSettings | None = None,
     folds: pd.DataFrame | None = None,
     inside: Mapping[str, Mapping[Fold, Features]] | None = None,
+    curve: Curve | None = None,
     pretrain: Sequence[CellSet] = (),
     task: str = "",
     n_bootstrap: int = 1000,
@@ -65,6 +67,7 @@ def mil(
         folds: of :func:`~leukoscope.bags.folds.bag_folds`, made before; ``n_folds`` then says nothing.
         inside: by the name of an encoder that was pre-trained inside each training fold, its features of all cells by
             (repeat, fold).
+        curve: also train on fewer patients: ``tables/learning_curve.csv``, a row a draw and fold.
         pretrain: the CellSets that the encoders were pre-trained on, to tell which cells they have seen.
         task: what is told apart, for the reader.
         n_bootstrap: resamples of patients that the intervals rest on.
@@ -102,7 +105,10 @@ def mil(
         "n_bootstrap": n_bootstrap,
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
+        "curve": None if curve is None else curve.model_dump(mode="json"),
     }
+    if curve is not None:
+        check_curve(first, folds, curve, heads, settings, seed)
     with run_folder(out, verb="mil", settings=recipe, seed=seed, overwrite=overwrite) as run:
         sizes = first.sizes
         log.info("%d bags of %d to %d cells, %d classes", len(sizes), sizes.min(), sizes.max(), len(first.classes))
@@ -115,6 +121,11 @@ def mil(
         found = [
             cross_validate_bags(bags[key], part, heads=heads, encoder=name, seeds=seeds, settings=settings)
             for key, (name, part) in parts.items()
+        ]
+        curves = [
+            learning_curve(bags[key], part, curve, heads=heads, encoder=name, seed=seed, settings=settings)
+            for key, (name, part) in parts.items()
+            if curve is not None
         ]
         table = pd.concat([each.predictions for each in found], ignore_index=True)
         results = score_predictions(table, folds, task=task, n_bootstrap=n_bootstrap, seed=seed)
@@ -134,6 +145,7 @@ def mil(
             "cells": {"all": len(first.of), "least": int(sizes.min()), "most": int(sizes.max())},
             "linked": int(len(first.linked) - len(np.unique(first.linked))),
             "warnings": warnings,
+            "learning_curve": _write_curve(run, curves),
             "reading": _read_attention(run, found, first, suspect),
             **describe_encoders({name: bags[name].features for name in features}, pretrain, taught=inside),
         }
@@ -146,6 +158,14 @@ def _refuse_unknown(suspect: Sequence[str], bags: Bags) -> None:
     for name in suspect:
         if name not in known:
             raise InputError(f"--suspect {name}: no cell is of that kind; --kind gives {', '.join(known) or 'none'}")
+
+
+def _write_curve(run: RunFolder, curves: Sequence[pd.DataFrame]) -> list[dict[Hashable, Any]]:
+    if not curves:
+        return []
+    table = pd.concat(curves, ignore_index=True)
+    table.to_csv(run.path / "tables" / "learning_curve.csv", index=False)
+    return summarise_curve(table).to_dict("records")
 
 
 def _runs(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ _HEAD = (
     "mean-features, kind-shares; may be repeated."
 )
 _CELLS = "The CellSet that the features are of: the pages then show the cells that decided."
+_CURVE = "Also train on so many patients of each fold, drawn three times: a learning curve over patients."
 _GROUP = "Column whose bags are never parted. [default: patient, where bags are samples of patients]"
 _KIND = "Column with the kind of a cell where it is known, to read attention by; models do not see it."
 _SUSPECT = "Kind that attention is expected on, such as a malignant one; may be repeated."
@@ -32,6 +33,7 @@ def mil(
     head: Annotated[list[str] | None, typer.Option("--head", metavar="NAME", help=_HEAD)] = None,
     n_folds: NFolds = 5,
     cells: Annotated[Path | None, typer.Option("--cells", metavar="SET", help=_CELLS)] = None,
+    curve: Annotated[str | None, typer.Option("--curve", metavar="N,N,...", help=_CURVE)] = None,
     pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Write a page for each patient.")] = True,
     pretrained_on: Annotated[list[Path] | None, typer.Option("--pretrained-on", metavar="SET", help=_PRETRAIN)] = None,
     repeat_seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each model is trained anew.")] = 3,
@@ -44,6 +46,7 @@ def mil(
 ) -> None:
     """Judge patients by their cells: attention-based multiple-instance learning in folds that keep patients whole."""
     from leukoscope.bags.crossval import HEADS, BagSettings
+    from leukoscope.bags.curve import Curve
     from leukoscope.bags.mil import mil as run
     from leukoscope.cells.cellset import CellSet
     from leukoscope.common.settings import with_overrides
@@ -64,6 +67,7 @@ def mil(
         n_folds=n_folds,
         seeds=range(repeat_seeds),
         settings=BagSettings.parse(with_overrides({"device": device}, overrides or []), where="--set"),
+        curve=Curve.parse({"counts": curve.split(",")}, where="--curve") if curve else None,
         pretrain=[CellSet.open(path) for path in pretrained_on or []],
         n_bootstrap=n_bootstrap,
         seed=seed,

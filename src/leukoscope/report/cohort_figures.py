@@ -51,6 +51,38 @@ def draw_curves(cohort: Cohort, folder: Path) -> Picture:
         )
 
 
+def draw_learning(cohort: Cohort, folder: Path) -> Picture | None:
+    """ROC AUC against the number of training patients, the last being whole training folds; None without a curve."""
+    found = pd.DataFrame(cohort.results.get("learning_curve", []))
+    if found.empty:
+        return None
+    training = cohort.evaluation.folds
+    assert training is not None
+    whole = int((training["role"] == "train").groupby(training["fold"]).sum().mean())
+    heads = list(dict.fromkeys(found["head"]))
+    with figure(9.0, 3.4) as drawn:
+        panels_ = drawn.subplots(1, len(heads), sharey=True, squeeze=False)[0]
+        for axes, head in zip(panels_, heads, strict=True):
+            for index, (encoder, own) in enumerate(found[found["head"] == head].groupby("encoder", sort=False)):
+                full = cohort.results["runs"][encoder][head]["roc_auc_macro"]
+                x = [*own["patients"], whole]
+                y, sd = [*own["roc_auc_macro"], full["mean"]], [*own["roc_auc_macro_sd"], full["sd"]]
+                axes.errorbar(x, y, yerr=sd, color=colour(index), marker=marker(index), markersize=4, label=encoder)
+            axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle="--")
+            axes.set(title=head, xlabel="training patients")
+            light_grid(axes)
+        panels_[0].set_ylabel("ROC AUC, macro")
+        drawn.legend(*panels_[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return keep(
+            drawn,
+            folder,
+            "learning-curve",
+            alt=f"ROC AUC against the number of training patients, {found['patients'].min()} to {whole}.",
+            caption="ROC AUC by the number of training patients: mean and standard deviation over folds and draws (on "
+            "the right over folds and seeds). The test patients are the same throughout.",
+        )
+
+
 def draw_kinds(cohort: Cohort, folder: Path) -> Picture | None:
     """Mean attention of each kind of cell, by the class of the patients (figure 4 of aml-ssl-mil).
 

@@ -11,7 +11,7 @@ from leukoscope.common.progress import progress
 from leukoscope.common.runs import log
 from leukoscope.report import context
 from leukoscope.report.cohort import Cohort
-from leukoscope.report.cohort_figures import draw_cells, draw_curves, draw_kinds
+from leukoscope.report.cohort_figures import draw_cells, draw_curves, draw_kinds, draw_learning
 from leukoscope.report.cohort_tables import kinds_table, patients_table, removal_table, runs_table, stability_table
 from leukoscope.report.comparisons import significance_table
 from leukoscope.report.confusion import draw_confusion
@@ -83,6 +83,7 @@ def write_cohort_report(
         metrics=metric_table(evaluation),
         per_class=per_class_table(evaluation, cohort.leaders),
         curves=draw_curves(cohort, folder),
+        learning=draw_learning(cohort, folder),
         confusion=[draw_confusion(evaluation, pair, folder) for pair in cohort.leaders[:6]],
         significance=significance_table(evaluation, evaluation.ranked()[0]),
         patients=patients_table(cohort, linked=patients),

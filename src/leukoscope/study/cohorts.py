@@ -10,6 +10,7 @@ import pandas as pd
 from leukoscope.bags.bags import Bags, bags_of
 from leukoscope.bags.baselines import BASELINES
 from leukoscope.bags.crossval import BagSettings
+from leukoscope.bags.curve import Curve, check_curve
 from leukoscope.bags.folds import bag_folds
 from leukoscope.bags.mil import mil
 from leukoscope.bags.registry import model_of
@@ -36,7 +37,9 @@ def check_cohort(space: Workspace, name: str) -> None:
     for head in plan.heads:
         if head not in BASELINES:
             model_of(head, settings.models.get(head, {}))
-    cohort_folds(space, name)
+    bags, folds = cohort_folds(space, name)
+    if (curve := curve_of(space, name)) is not None:
+        check_curve(bags, folds, curve, plan.heads, settings, space.recipe.seed)
 
 
 def bag_settings(space: Workspace, name: str) -> BagSettings:
@@ -47,6 +50,16 @@ def bag_settings(space: Workspace, name: str) -> BagSettings:
     """
     given = {"device": space.recipe.device, **space.recipe.cohorts[name].mil}
     return BagSettings.parse(given, f"{space.recipe.name}: cohorts.{name}.mil")
+
+
+def curve_of(space: Workspace, name: str) -> Curve | None:
+    """The learning curve that a cohort asks for.
+
+    Raises:
+        InputError: one line naming the key at fault.
+    """
+    given = space.recipe.cohorts[name].curve
+    return None if given is None else Curve.parse(given, f"{space.recipe.name}: cohorts.{name}.curve")
 
 
 def cohort_folds(space: Workspace, name: str) -> tuple[Bags, pd.DataFrame]:
@@ -84,6 +97,7 @@ def judge_patients(space: Workspace, name: str, bundles: Mapping[str, Mapping[st
             settings=bag_settings(space, name),
             folds=folds,
             inside=inside,
+            curve=curve_of(space, name),
             pretrain=[space.cells(reference) for each in plans if each.pretrain for reference in each.cells],
             task=name,
             seed=space.recipe.seed,

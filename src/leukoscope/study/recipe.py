@@ -146,6 +146,7 @@ class CohortTask(Settings):
     maps: bool = False
     flipped: bool = False
     mil: dict[str, Any] = Field(default_factory=dict)
+    curve: dict[str, Any] | None = None
     inside: tuple[str, ...] = ()
 
 
