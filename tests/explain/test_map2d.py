@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -45,3 +49,21 @@ def test_few_cells() -> None:
     assert TsneMap(X[:5], 0).points.shape == (5, 2)
     with pytest.raises(ValueError, match="at least 4 cells, got 3"):
         umap_map(X[:3], 0)
+
+
+def test_a_map_leaves_torch_its_threads() -> None:
+    """In a process of its own: what numba does to OpenMP it does once."""
+    code = (
+        "import numpy as np, torch\n"
+        "from leukoscope.explain.map2d import umap_map\n"
+        "umap_map(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32), 0)\n"
+        "print(torch.get_num_threads())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split()[-1] == "1"

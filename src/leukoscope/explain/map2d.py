@@ -1,7 +1,7 @@
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -41,11 +41,13 @@ class UmapMap:
             # The spectral start needs more cells than eigenvectors.
             init="spectral" if len(x) > 10 else "random",
         )
-        self.points: np.ndarray = self._model.fit_transform(x).astype(np.float32)
+        with _threads_kept():
+            self.points: np.ndarray = self._model.fit_transform(x).astype(np.float32)
 
     def place(self, x: np.ndarray) -> np.ndarray:
         """See :meth:`CellMap.place`; the new cells are laid out together, so they also push each other a little."""
-        placed: np.ndarray = self._model.transform(x).astype(np.float32)
+        with _threads_kept():
+            placed: np.ndarray = self._model.transform(x).astype(np.float32)
         return placed
 
 
@@ -86,6 +88,18 @@ MAPS: dict[str, Callable[[np.ndarray, int], CellMap]] = {"umap": UmapMap, "tsne"
 def umap_map(x: np.ndarray, seed: int) -> np.ndarray:
     """UMAP of features ``(N, D)`` as points float32 ``(N, 2)``; see :class:`UmapMap`."""
     return UmapMap(x, seed).points
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Leave torch the threads it has: numba sets those of OpenMP, which both use, to as many as there are cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache
