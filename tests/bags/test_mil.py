@@ -211,3 +211,14 @@ def test_models_learn_from_mirrored_cells_unless_they_are_told_not_to(sick: Feat
         areas[flips] = roc_auc_score(found["label"] == "AML", found["p_AML"])
     assert areas[False] > 0.95
     assert areas[True] < areas[False]
+
+
+def test_a_kind_that_one_patient_alone_has_is_told_without_a_spread(sick: Features, tmp_path: Path) -> None:
+    kinds = np.where(sick.cells["patient"] == "P03", "odd", sick.cells["kind"].astype(str))
+    cohort = Features(sick.x, sick.cells.assign(kind=kinds))
+    asked = {"heads": ("abmil",), "seeds": (0,), "settings": QUICK, "n_bootstrap": 5, "kind": "kind"}
+    results = mil({"e": cohort}, tmp_path / "run", **asked)
+    (odd,) = [row for row in results["reading"]["kinds"] if row["kind"] == "odd"]
+    assert odd["patients"] == 1
+    assert odd["sd"] is None
+    assert read_json(tmp_path / "run" / "results.json")["reading"]["kinds"] == results["reading"]["kinds"]

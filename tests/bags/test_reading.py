@@ -8,7 +8,14 @@ from scipy.stats import spearmanr
 
 from leukoscope.bags.abmil import ABMIL, ABMILSettings
 from leukoscope.bags.bags import Bags, bags_of
-from leukoscope.bags.reading import SUSPECT, attention_by_kind, relative_attention, summarise_removal
+from leukoscope.bags.reading import (
+    SUSPECT,
+    attention_by_kind,
+    records,
+    relative_attention,
+    summarise_removal,
+    summarise_stability,
+)
 from leukoscope.bags.removal import RemovalSettings, remove_cells
 from leukoscope.bags.stability import stability
 from leukoscope.bags.train import FittedBags, judge
@@ -154,3 +161,32 @@ def test_many_patients_make_it_significant() -> None:
     found = attention_by_kind(table).set_index("kind")
     assert found.loc["blast", "p"] > 0.01
     assert 0.5 < found.loc["blast", "enrichment"] < 2
+
+
+def test_correction_is_that_of_each_model_by_itself() -> None:
+    rng = np.random.default_rng(1)
+    tables = []
+    for head, strength in (("strong", 1.0), ("weak", 0.02)):
+        one = pd.DataFrame(
+            [
+                {"encoder": "e", "head": head, "bag": f"P{patient}", "diagnosis": "SH"[patient % 2]}
+                | {"cell_id": f"{patient}-{cell}", "kind": ("blast", "NEU", "LYM")[cell % 3]}
+                | {"attention": rng.random() + strength * (cell % 3 == 0)}
+                for patient in range(16)
+                for cell in range(12)
+            ]
+        )
+        one["rank"] = one.groupby("bag")["attention"].rank(pct=True)
+        tables.append(one)
+    together = attention_by_kind(pd.concat(tables), ["blast"]).set_index(["head", "diagnosis", "kind"])
+    for one in tables:
+        alone = attention_by_kind(one, ["blast"]).set_index(["head", "diagnosis", "kind"])
+        assert together.loc[alone.index, "p_corrected"].to_numpy() == pytest.approx(alone["p_corrected"].to_numpy())
+    assert (together["p_corrected"] >= together["p"]).all()
+
+
+def test_what_is_not_defined_is_none_in_json() -> None:
+    told = records(pd.DataFrame({"kind": ["a", "b"], "sd": [0.5, np.nan]}))
+    assert told == [{"kind": "a", "sd": 0.5}, {"kind": "b", "sd": None}]
+    assert summarise_stability(pd.DataFrame()).empty
+    assert summarise_removal(pd.DataFrame()).empty

@@ -66,6 +66,7 @@ def test_it_is_trained_and_judged_as_the_others_are(make_cohort: Callable[..., F
     ("name", "options", "message"),
     [
         ("ABMILL", {}, "torchmil:ABMILL: torchmil has no such model of bags; choose from ABMIL"),
+        ("SmoothABMIL", {}, "torchmil has no such model of bags"),  # its loss needs who is whose neighbour
         ("GTP", {}, "torchmil has no such model of bags"),  # it needs the places of cells, which have none
         ("DSMIL", {"depth": 3}, "torchmil:DSMIL: .*unexpected keyword argument 'depth'"),
     ],

@@ -104,7 +104,7 @@ def test_a_cohort_is_made_again_the_same(source: CellSet, made: CellSet, tmp_pat
 
 def test_the_plans_that_come_along_can_be_read() -> None:
     assert plan_names() == ["blood-smear"]
-    assert "immature granulocyte" in read_plan("blood-smear").kinds
+    assert "immature granulocyte" in read_plan("blood-smear").types["left_shift"]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,11 @@ def test_the_plans_that_come_along_can_be_read() -> None:
         ({"plan": PLAN, "composition": ["ill"]}, "--composition: unknown patient type 'ill'"),
         ({"plan": PLAN, "composition": ["healthy+BAS=5"]}, "--composition: unknown kind 'BAS'; choose from EOS, LYM"),
         ({"plan": PLAN, "composition": ["healthy~NEU.granules=2"]}, "none: only simulated cells have traits"),
+        ({"plan": PLAN, "patients": 9}, "9 patients cannot have 2 types in each of 5 pools; ask for 10"),
+        (
+            {"plan": PLAN.model_copy(update={"reference": {**PLAN.reference, "neutrofil": (0, 5)}})},
+            "healthy: no cell is of kind 'neutrofil'; there are EOS, LYM",
+        ),
         ({"plan": PLAN, "cells": (10, 5)}, "cohort: cells: give the fewest and the most cells"),
         ({"plan": PLAN, "patients": 60}, "ask for fewer patients, cells a patient or pools, or --reuse cells"),
     ],
@@ -135,6 +140,10 @@ def test_a_plan_of_ones_own_is_a_file(source: CellSet, tmp_path: Path) -> None:
     )
     made = cohort(source, tmp_path / "a.set", plan=str(plan), patients=4, cells=(10, 12), pools=2)
     assert set(made.cells["label"]) == {"NEU", "LYM"}
+    plan.write_text("reference: {NEU: [60, 40]}\ntypes: {healthy: {}}\n")
+    plan.write_text("reference: {NEU: [10, 20], LYM: [10, 20]}\ntypes: {healthy: {}}\n")
+    with pytest.raises(InputError, match=r"reference: its kinds have 20 to 40 per cent in all; let 100 lie between"):
+        cohort(source, tmp_path / "b.set", plan=str(plan))
     plan.write_text("reference: {NEU: [60, 40]}\ntypes: {healthy: {}}\n")
     with pytest.raises(InputError, match=r"plan\.yaml: reference: give the lowest and the highest per cent of 'NEU'"):
         cohort(source, tmp_path / "b.set", plan=str(plan))

@@ -79,6 +79,9 @@ def test_maps_follow_a_selection_and_leave_with_their_features(make_set: MakeSet
     whole, picked = back.maps.read(), back.select(np.array([9, 3, 4])).select(np.array([2, 0])).maps
     assert picked is not None
     assert np.array_equal(picked.read(), whole[[4, 9]])
+    np.save(maps_path(tmp_path / "f.h5ad"), whole[:5])
+    with pytest.raises(InputError, match=r"maps of 5 cells, f\.h5ad has 21; embed the cells anew"):
+        Features.read(tmp_path / "f.h5ad")
     embed(cellset, encoder, tmp_path / "f.h5ad", device="cpu", overwrite=True)
     assert Features.read(tmp_path / "f.h5ad").maps is None
 

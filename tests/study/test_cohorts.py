@@ -96,6 +96,9 @@ def test_the_same_call_again_trains_nothing(done: tuple[Path, dict[str, Any]]) -
         ({"heads": ["abmill"]}, "--head abmill: no such model of bags"),
         ({"mil": {"trian": {}}}, "patients: cohorts.disease.mil: unknown key 'trian'; did you mean 'train'?"),
         ({"folds": 7}, "6 patients are too few for 7 folds"),
+        ({"suspect": ["K56"]}, "--suspect K56: no cell is of that kind"),
+        ({"kind": None, "suspect": []}, "kind-shares: needs the kinds of cells"),
+        ({"heads": ["map-attention"]}, "cohorts.disease.heads: map-attention needs maps: true"),
     ],
 )
 def test_what_would_stop_a_cohort_late_is_told_before_training(

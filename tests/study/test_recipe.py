@@ -107,6 +107,13 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
         ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain, random and given"),
         ({"tasks": {}}, "a recipe needs tasks or cohorts"),
         ({"cohorts": {"aml": {"cells": "patients"}}}, "cohorts.aml.cells: no set 'patients'"),
+        (
+            {
+                "cohorts": {"aml": {"cells": "cells", "inside": ["moco"]}},
+                "tasks": {"kinds": {"cells": "cells.evaluate", "finetune": {"ft": {"encoder": "moco"}}}},
+            },
+            "tasks.kinds.finetune: moco is pre-trained inside the folds of cohorts.aml",
+        ),
         ({"cohorts": {"aml": {"cells": "cells", "inside": ["dino"]}}}, "'dino' is no encoder that is pre-trained"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "dino"}}}, "names 'dino'"),
         ({"samples": {"s": {"cells": "cells", "task": "kinds", "encoder": "moco"}}}, "its classifier is fitted on"),

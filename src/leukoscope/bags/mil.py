@@ -1,3 +1,4 @@
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ from leukoscope.bags.crossval import HEADS, BagSettings, CrossValidatedBags, cro
 from leukoscope.bags.curve import Curve, check_curve, learning_curve, summarise_curve
 from leukoscope.bags.few import few_patients
 from leukoscope.bags.folds import bag_folds, parted_patients
-from leukoscope.bags.reading import attention_by_kind, relative_attention, summarise_removal, summarise_stability
+from leukoscope.bags.reading import (
+    attention_by_kind,
+    records,
+    relative_attention,
+    summarise_removal,
+    summarise_stability,
+)
 from leukoscope.cells import folds as folds_file
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
@@ -88,7 +95,7 @@ def mil(
         each.require_finite(name)
     bags = {name: bags_of(each, bag=bag, label=label, group=group, kind=kind) for name, each in align(every).items()}
     first = next(iter(bags.values()))
-    _refuse_unknown(suspect, first)
+    refuse_unknown(suspect, first)
     if folds is None:
         folds = bag_folds(first, n_folds=n_folds, seed=seed)
     recipe = {
@@ -153,11 +160,20 @@ def mil(
     return content
 
 
-def _refuse_unknown(suspect: Sequence[str], bags: Bags) -> None:
+def refuse_unknown(suspect: Sequence[str], bags: Bags) -> None:
+    """Nothing, where every kind of ``suspect`` is that of some cell.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
     known = sorted({kind for kind in (bags.kinds if bags.kinds is not None else ()) if kind is not None})
     for name in suspect:
         if name not in known:
             raise InputError(f"--suspect {name}: no cell is of that kind; --kind gives {', '.join(known) or 'none'}")
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def _write_curve(run: RunFolder, curves: Sequence[pd.DataFrame]) -> list[dict[Hashable, Any]]:
@@ -165,7 +181,7 @@ def _write_curve(run: RunFolder, curves: Sequence[pd.DataFrame]) -> list[dict[Ha
         return []
     table = pd.concat(curves, ignore_index=True)
     table.to_csv(run.path / "tables" / "learning_curve.csv", index=False)
-    return summarise_curve(table).to_dict("records")
+    return records(summarise_curve(table))
 
 
 def _runs(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +195,7 @@ def _spread_of(runs: pd.DataFrame) -> dict[str, Any]:
     for (encoder, head), own in runs.groupby(["encoder", "head"], sort=False):
         values = own.drop(columns=list(BLOCK))
         found.setdefault(str(encoder), {})[str(head)] = {
-            name: {"mean": float(values[name].mean()), "sd": float(values[name].std()), "runs": len(values)}
+            name: {"mean": _defined(values[name].mean()), "sd": _defined(values[name].std()), "runs": len(values)}
             for name in values
         }
     return found
@@ -204,4 +220,4 @@ def _read_attention(
         summaries["kinds"] = attention_by_kind(relative_attention(attention, labels), suspect)
     for name, summary in summaries.items():
         summary.to_csv(run.path / "tables" / f"attention_{name}.csv", index=False)
-    return {name: summary.to_dict("records") for name, summary in summaries.items()}
+    return {name: records(summary) for name, summary in summaries.items()}

@@ -1,6 +1,6 @@
 """What attention lies on: the kinds of cells, where some cells have one."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,7 @@ def attention_by_kind(relative: pd.DataFrame, suspect: Sequence[str] = ()) -> pd
                 rows.append(told | _of_kind(cells, own, top))
     found = pd.DataFrame(rows)
     if len(found):
-        corrected = [holm(each.tolist()) for _, each in found.groupby(["encoder", "head"], sort=False)["p"]]
-        found["p_corrected"] = np.concatenate(corrected)
+        found["p_corrected"] = found.groupby(["encoder", "head"])["p"].transform(lambda p: holm(p.tolist()))
     return found
 
 
@@ -105,6 +104,8 @@ def summarise_removal(removal: pd.DataFrame) -> pd.DataFrame:
         ``loss_random`` of the probability of the class that was called; how often another class is called
         (``changed_top``, ``changed_random``); ``p`` of Wilcoxon's signed-rank test over patients that both lose alike.
     """
+    if removal.empty:
+        return removal
     table = removal.assign(
         loss_top=removal["whole"] - removal["without_top"], loss_random=removal["whole"] - removal["without_random"]
     )
@@ -119,6 +120,13 @@ def summarise_removal(removal: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_stability(stability: pd.DataFrame) -> pd.DataFrame:
-    """Mean over patients (and classes of attention) of the agreement between folds and between seeds."""
+    """Mean over patients (and classes of attention) of the agreement between folds and between seeds; empty of none."""
+    if stability.empty:
+        return stability
     values = ["spearman", "overlap"]
     return stability.groupby(["encoder", "head", "between"], as_index=False)[values].mean()
+
+
+def records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The rows for JSON, which has no NaN: what is not defined is None."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")

@@ -94,16 +94,20 @@ def _fits(model: Any) -> bool:
     if not isinstance(model, type) or not issubclass(model, nn.Module):
         return False
     takes, builds = _parameters(model.forward), _parameters(model.__init__)
-    return "return_att" in takes and "in_shape" in builds and not _asked(takes, "X") and not _asked(builds, "in_shape")
+    known = "return_att" in takes and "in_shape" in builds and hasattr(model, "compute_loss")
+    loss = _parameters(getattr(model, "compute_loss", None)) if known else {}
+    return known and not _asked(takes, "X") and not _asked(builds, "in_shape") and not _asked(loss, "X", "Y")
 
 
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:
     return {name: each for name, each in inspect.signature(function).parameters.items() if name != "self"}
 
 
-def _asked(parameters: dict[str, inspect.Parameter], given: str) -> list[str]:
-    """Those that must be given, less the one that is."""
+def _asked(parameters: dict[str, inspect.Parameter], *given: str) -> list[str]:
+    """Those that must be given, less those that are."""
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [
-        name for name, each in parameters.items() if each.default is each.empty and each.kind in plain and name != given
+        name
+        for name, each in parameters.items()
+        if each.default is each.empty and each.kind in plain and name not in given
     ]

@@ -89,6 +89,8 @@ def cohort(
     )  # fmt: skip
     if out.resolve() == cellset.path.resolve():
         raise InputError(f"{out}: is the source itself; choose another folder")
+    if "drawn_from" in cellset.cells:
+        raise InputError(f"{cellset.path}: is a cohort that was made already; give the cells that it was made of")
     drawn = draw_cells(
         cellset.cells,
         labels_of(cellset, column=own.label),

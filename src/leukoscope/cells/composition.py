@@ -71,6 +71,12 @@ class Compositions:
             raise InputError(f"--composition: {text!r} adds more than 100 per cent")
         return PatientType(text, base, added, shifted)
 
+    def kinds(self, chosen: PatientType) -> list[str]:
+        """The kinds that patients of a type may have."""
+        bases = list(self.types) if chosen.base == MIXED else [chosen.base]
+        changed = [kind for base in bases for kind in self.types[base]]
+        return list(dict.fromkeys([*self.reference, *changed, *chosen.added]))
+
     def draw(self, chosen: PatientType, rng: np.random.Generator) -> tuple[str, dict[str, float]]:
         """The name of one patient's type and its per cents by kind, drawn within the ranges, which sum to 100."""
         mixed = chosen.base == MIXED

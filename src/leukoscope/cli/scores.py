@@ -54,5 +54,6 @@ def _interval(metric: Mapping[str, float]) -> str:
     return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def _spread(metric: Mapping[str, float]) -> str:
-    return f"{metric['mean']:.2f} ± {metric['sd']:.2f}"
+def _spread(metric: Mapping[str, float | None]) -> str:
+    mean, sd = ("-" if metric[key] is None else f"{metric[key]:.2f}" for key in ("mean", "sd"))
+    return f"{mean} ± {sd}"

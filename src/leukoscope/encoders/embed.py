@@ -59,6 +59,8 @@ def embed(
     check_fits(encoder, cellset)
     if out is not None:
         refuse_file(out, overwrite=overwrite)
+        if maps:
+            out.unlink(missing_ok=True)  # maps take their name first: what is old must not stand beside them
     if maps and out is None:
         raise ValueError("maps are stored beside out, which is None")
     place = pick_device(device)
@@ -85,7 +87,7 @@ def embed(
                 stored.write(chosen, folded.maps(inputs, precision=precision))
             advance(len(pixels))
     told = origin(cellset, encoder, readout) | ({"recoloured": True} if recolour is not None else {})
-    stored_maps = StoredMaps.beside(out) if maps and out is not None else None
+    stored_maps = StoredMaps.beside(out, cells=len(cellset)) if maps and out is not None else None
     features = Features(x, cellset.cells.reset_index(drop=True), told, turned, stored_maps)
     if out is not None:
         if not maps:

@@ -52,7 +52,7 @@ class Features:
         flipped = None
         if all(name in data.obsm for name in FLIPS.values()):
             flipped = np.stack([np.asarray(data.obsm[name], np.float32) for name in FLIPS.values()])
-        maps = StoredMaps.beside(path)
+        maps = StoredMaps.beside(path, cells=len(data.obs))
         return cls(np.asarray(data.X, np.float32), _plain(data.obs), dict(data.uns), flipped, maps)
 
     def write(self, path: Path) -> None:

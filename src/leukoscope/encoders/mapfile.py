@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
+from leukoscope.common.errors import InputError
 from leukoscope.common.files import whole_file
 
 
@@ -22,10 +23,19 @@ class StoredMaps:
     rows: np.ndarray | None = None
 
     @classmethod
-    def beside(cls, features: Path) -> "StoredMaps | None":
-        """The maps of the features in that file; None where none were stored."""
+    def beside(cls, features: Path, *, cells: int) -> "StoredMaps | None":
+        """The maps of the features in that file; None where none were stored.
+
+        Raises:
+            InputError: when they are not of so many ``cells``.
+        """
         path = maps_path(features)
-        return cls(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        found = len(np.load(path, mmap_mode="r"))
+        if found != cells:
+            raise InputError(f"{path}: maps of {found} cells, {features.name} has {cells}; embed the cells anew")
+        return cls(path)
 
     def select(self, rows: np.ndarray) -> "StoredMaps":
         """Those of some cells."""

@@ -77,6 +77,15 @@ class Cohort:
         of_pair = (self.attention["encoder"] == pair[0]) & (self.attention["head"] == pair[1])
         return relative_attention(self.attention[of_pair], classes)
 
+    @cached_property
+    def has_class_attention(self) -> bool:
+        """Whether the best model with attention has one for each class, rather than one for all."""
+        if not self.readers:
+            return False
+        encoder, head = self.readers[0]
+        own = self.attention[(self.attention["encoder"] == encoder) & (self.attention["head"] == head)]
+        return "a" not in own or bool(own["a"].isna().all())
+
     def towards(self, name: str) -> pd.DataFrame:
         """Relative attention of the best model with any to the class ``name``, of all cells."""
         if name not in self._towards:

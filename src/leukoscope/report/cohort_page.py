@@ -76,7 +76,7 @@ def write_cohort_report(
         title=title,
         facts=_facts(cohort, cellset),
         sections=SECTIONS,
-        warnings=cohort.results["warnings"],
+        warnings=[*(note.rstrip(".") for note in cohort.results["notes"]), *cohort.results["warnings"]],
         run=_run_table(cohort),
         encoders=context.encoders(evaluation),
         runs=runs_table(cohort),
@@ -95,14 +95,15 @@ def write_cohort_report(
         provenance=context.provenance(evaluation.provenance, evaluation.recipe),
         research_use=context.RESEARCH_USE,
     )
-    path = run / "report.html"
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
     if patients:
         with progress("patients' pages", len(cohort.pages)) as advance:
             for patient in cohort.pages:
                 write_patient_page(cohort, patient, run, title=title, cellset=cellset, cell_map=cell_map)
                 advance(1)
+    # Last of all: where it stands, the pages that it links to do.
+    path = run / "report.html"
+    with whole_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     log.info("report: %s", path)
     return path
 

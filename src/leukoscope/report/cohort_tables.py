@@ -15,7 +15,7 @@ def runs_table(cohort: Cohort) -> Table:
     rows = []
     for encoder, head in cohort.evaluation.ranked():
         found = cohort.results["runs"][encoder][head]
-        spread = [Field(f"{found[name]['mean']:.2f} ± {found[name]['sd']:.2f}") for name in METRICS]
+        spread = [Field(f"{_short(found[name]['mean'])} ± {_short(found[name]['sd'])}") for name in METRICS]
         rows.append([Field(encoder), Field(head), *spread, Field(str(found[METRICS[0]]["runs"]))])
     return Table(
         "runs",
@@ -25,6 +25,10 @@ def runs_table(cohort: Cohort) -> Table:
         text_columns=2,
         note="Runs share patients: the standard deviation says how single runs scatter, not how sure the mean is.",
     )
+
+
+def _short(value: float | None, form: str = ".2f") -> str:
+    return NO_VALUE if value is None else format(value, form)
 
 
 def patients_table(cohort: Cohort, *, linked: bool) -> Table:
@@ -89,9 +93,9 @@ def _kind_row(row: Mapping[Hashable, Any]) -> list[Field]:
         Field(f"{row['patients']:,}"),
         Field(f"{row['cells']:,}"),
         Field(f"{row['attention']:.2f}", f"± {number(row['sd'])}", value=row["attention"]),
-        Field(f"{100 * row['share']:.1f} %"),
-        Field(f"{100 * row['top_share']:.1f} %"),
-        Field(f"{row['enrichment']:.2f}"),
+        Field(_short(row["share"], ".1%")),
+        Field(_short(row["top_share"], ".1%")),
+        Field(_short(row["enrichment"])),
         Field(p_value(row["p_corrected"])),
     ]
 

@@ -64,7 +64,9 @@ def write_patient_page(
     own: dict[Hashable, Any] = cohort.patients.set_index("patient").loc[patient].to_dict()
     folder = run / "patients" / "figures"
     drawn: Picture | None = None
-    towards = dict.fromkeys([own["predicted"], own["label"]]) if cohort.readers else {}
+    # One attention for all classes is the same towards each.
+    asked = [own["predicted"], own["label"]] if cohort.has_class_attention else [own["predicted"]]
+    towards = dict.fromkeys(asked) if cohort.readers else {}
     looked = {name: cohort.towards(name) for name in towards}
     looked = {name: cells[cells["bag"] == patient] for name, cells in looked.items()}
     if looked and cell_map is not None:
@@ -89,6 +91,7 @@ def write_patient_page(
         said=_said_table(cohort, patient),
         reader=" ".join(cohort.readers[0]) if cohort.readers else "",
         galleries=[] if cellset is None else [_gallery(name, cells, cellset) for name, cells in looked.items()],
+        of_class=cohort.has_class_attention,
         magnification=None if cellset is None else Magnification.of(cellset),
         kinds=_kind_table(looked[own["predicted"]], own["predicted"]) if looked else None,
         drawn=drawn,

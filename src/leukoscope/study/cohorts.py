@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.bags.bags import Bags, bags_of
-from leukoscope.bags.baselines import BASELINES
+from leukoscope.bags.baselines import BASELINES, kind_shares
 from leukoscope.bags.crossval import BagSettings
 from leukoscope.bags.curve import Curve, check_curve
-from leukoscope.bags.folds import bag_folds
-from leukoscope.bags.mil import mil
+from leukoscope.bags.folds import bag_folds, hold_back, outer_folds
+from leukoscope.bags.mil import mil, refuse_unknown
 from leukoscope.bags.registry import model_of
 from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
@@ -38,6 +39,20 @@ def check_cohort(space: Workspace, name: str) -> None:
         if head not in BASELINES:
             model_of(head, settings.models.get(head, {}))
     bags, folds = cohort_folds(space, name)
+    where = f"{space.recipe.name}: cohorts.{name}"
+    refuse_unknown(plan.suspect, bags)
+    if "kind-shares" in plan.heads:
+        kind_shares(bags)
+    if "map-attention" in plan.heads and not plan.maps:
+        raise InputError(f"{where}.heads: map-attention needs maps: true")
+    own = set(bags.features.ids)
+    for encoder in plan.inside:
+        if not any(own & set(space.cells(reference).ids) for reference in space.recipe.encoders[encoder].cells):
+            raise InputError(f"{where}.inside: {encoder} names no cells of {plan.cells} and has none to learn from")
+    if any(head not in BASELINES for head in plan.heads):
+        for seed in plan.seeds:
+            for _, training, _ in outer_folds(bags, folds):
+                hold_back(bags, training, settings.validation_share, seed)
     if (curve := curve_of(space, name)) is not None:
         check_curve(bags, folds, curve, plan.heads, settings, space.recipe.seed)
 

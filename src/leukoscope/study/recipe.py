@@ -224,6 +224,15 @@ class Recipe(Settings):
                     raise ValueError(f"cohorts.{name}.inside: {encoder_name!r} is no encoder that is pre-trained")
                 if self.encoders[encoder_name].several:
                     raise ValueError(f"cohorts.{name}.inside: {encoder_name} is swept; fix its settings")
+                # It is another encoder in each fold, so that nothing else can be judged by it.
+                users = [f"samples.{each}" for each, sample in self.samples.items() if sample.encoder == encoder_name]
+                for each, task in self.tasks.items():
+                    tuned = [plan.get("encoder") for plan in task.finetune.values()]
+                    users += [f"tasks.{each}.finetune"] if encoder_name in tuned else []
+                if users:
+                    raise ValueError(
+                        f"{users[0]}: {encoder_name} is pre-trained inside the folds of cohorts.{name} alone"
+                    )
         for name, shift in self.shifts.items():
             self._check_cells(shift.cells, f"shifts.{name}.cells")
             if shift.task not in self.tasks:

@@ -81,7 +81,8 @@ def _differences(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         for name in sorted(old.keys() | new.keys()):
             begun = any((out / leaf.format(name)).exists() for leaf in leaves)
             # An encoder that comes later would be missing where tasks have been evaluated.
-            late = key == "encoders" and name not in old and (out / "tasks").exists()
+            judged = any((out / stage).exists() for stage in ("tasks", "cohorts"))
+            late = key == "encoders" and name not in old and judged
             if old.get(name) != new.get(name) and (begun or late):
                 found.append(f"{key}.{name}")
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from leukoscope.cells.composition import Compositions
 from leukoscope.cells.folds import split
@@ -35,10 +35,15 @@ class CohortPlan(Settings):
             checked(ranges)
         return types
 
-    @property
-    def kinds(self) -> list[str]:
-        """Every kind that a patient may have."""
-        return list(dict.fromkeys([*self.reference, *(kind for ranges in self.types.values() for kind in ranges)]))
+    @model_validator(mode="after")
+    def _sums_to_a_hundred(self) -> "CohortPlan":
+        for name, changed in {"reference": {}, **self.types}.items():
+            low, high = np.array(list({**self.reference, **changed}.values())).T
+            if not low.sum() < 100 < high.sum():
+                raise ValueError(
+                    f"{name}: its kinds have {low.sum():g} to {high.sum():g} per cent in all; let 100 lie between"
+                )
+        return self
 
 
 def checked(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -91,6 +96,14 @@ def draw_cells(
     compositions = Compositions(plan.reference, plan.types)
     kinds = sorted({str(label) for label in labels if label is not None})
     types = [compositions.parse(text, kinds) for text in composition or plan.types]
+    for chosen in types:
+        missing = [kind for kind in compositions.kinds(chosen) if kind not in kinds]
+        if missing:
+            raise InputError(f"{chosen.name}: no cell is of kind {missing[0]!r}; there are {', '.join(kinds)}")
+    if patients < pools * len(types):
+        raise InputError(
+            f"{patients} patients cannot have {len(types)} types in each of {pools} pools; ask for {pools * len(types)}"
+        )
     shares = {str(pool): 1 / pools for pool in range(pools)}
     pool_of = split(cells, labels, shares, group=resolve_group(cells, None), seed=seed).to_numpy()
     rng = np.random.default_rng(seed)
