@@ -29,8 +29,10 @@ def test_scores_of_patients_are_printed_and_kept(
     quick = ["--head", "mean", "--head", "mean-features", "--seeds", 1, "--n-bootstrap", 20, "--set", "train.epochs=20"]
     assert leukoscope("mil", patients, tmp_path / "run", *columns, *quick, "--json") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("moco mean")
-    assert lines[-2] == "20 patients of 10 AML, 10 healthy"
+    assert "diagnosis: 20 patients (10 AML, 10 healthy), 5 folds, 1 seeds" in lines
+    assert any(line.startswith("moco, mean ") and "±" in line for line in lines)
+    assert lines[-2] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert len(list((tmp_path / "run" / "patients").glob("*.html"))) == 20
     scores = json.loads(lines[-1])["scores"]["moco"]
     assert scores["mean-features"]["roc_auc_macro"]["mean"] > 0.9
     assert scores == json.loads((tmp_path / "run" / "results.json").read_text())["scores"]["moco"]

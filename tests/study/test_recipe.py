@@ -105,7 +105,6 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
             "the environment variable NOWHERE_AT_ALL is not set",
         ),
         ({"encoders": {"moco": {"cells": ["cells"]}}}, "exactly one of pretrain, random and given"),
-        ({"tasks": {}}, "a recipe needs tasks or cohorts"),
         ({"cohorts": {"aml": {"cells": "patients"}}}, "cohorts.aml.cells: no set 'patients'"),
         (
             {

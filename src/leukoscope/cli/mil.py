@@ -74,6 +74,6 @@ def mil(
         overwrite=overwrite,
     )
     report = write_cohort_report(out, features=read, cellset=images, patients=pages, seed=seed)
-    say_cohort(bag, results)
+    say_cohort(label, results)
     say(f"report: {report}")
     say_json(json, {"results": str(out / "results.json"), "report": str(report), "scores": results["scores"]})

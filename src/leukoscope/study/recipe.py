@@ -215,8 +215,6 @@ class Recipe(Settings):
             self._check_cells(task.cells, f"tasks.{name}.cells")
             if inner and "linear" not in task.heads:
                 raise ValueError(f"tasks.{name}.heads: {inner[0]} is chosen by the linear probe; add linear")
-        if not self.tasks and not self.cohorts:
-            raise ValueError("a recipe needs tasks or cohorts")
         for name, cohort in self.cohorts.items():
             self._check_cells(cohort.cells, f"cohorts.{name}.cells")
             for encoder_name in cohort.inside:
