@@ -105,9 +105,7 @@ def cohort(
     info = cellset.info
     with (
         whole_folder(out, MARK, overwrite=overwrite) as folder,
-        CellSetWriter(
-            folder, channels=info.channels, height=info.height, width=info.width, dtype=np.dtype(info.dtype)
-        ) as writer,
+        CellSetWriter.like(folder, info) as writer,
         progress("drawing patients", sum(len(rows) for _, rows in drawn)) as advance,
     ):
         for number, (name, rows) in enumerate(drawn):
@@ -116,12 +114,7 @@ def cohort(
             writer.add(pixels, _rows(cellset, rows, pixels, number, name, look, settings))
             advance(len(rows))
         how = {"pixels": cellset.pixels_fingerprint, **settings.model_dump(mode="json"), "of": own.model_dump()}
-        writer.finish(
-            packing={**info.packing, "cohort": how},
-            bit_depth=info.bit_depth,
-            intensity=info.intensity,
-            pixel_size_um=info.pixel_size_um,
-        )
+        writer.finish_like(info, {"cohort": how})
     return CellSet.open(out)
 
 

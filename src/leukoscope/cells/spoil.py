@@ -91,9 +91,7 @@ def spoil(
     render = partial(_render, cellset, Camera.of(info), seed)
     with (
         whole_folder(out, MARK, overwrite=overwrite) as folder,
-        CellSetWriter(
-            folder, channels=info.channels, height=info.height, width=info.width, dtype=np.dtype(info.dtype)
-        ) as writer,
+        CellSetWriter.like(folder, info) as writer,
         progress("spoiling", len(steps)) as advance,
     ):
         chunks = in_order(render, steps, jobs=jobs or cpus(), weight=lambda _: 1, chunk=_CHUNK)
@@ -101,12 +99,7 @@ def spoil(
             writer.add(pixels, rows)
             advance(count)
         how = {"pixels": cellset.pixels_fingerprint, **settings.model_dump(mode="json")}
-        writer.finish(
-            packing={**info.packing, "spoil": how},
-            bit_depth=info.bit_depth,
-            intensity=info.intensity,
-            pixel_size_um=info.pixel_size_um,
-        )
+        writer.finish_like(info, {"spoil": how})
     return CellSet.open(out)
 
 

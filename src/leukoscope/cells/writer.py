@@ -114,6 +114,20 @@ class CellSetWriter:
         write_json(self.folder / "cellset.json", info.model_dump(mode="json"))
         return info
 
+    @classmethod
+    def like(cls, folder: Path, info: CellSetInfo) -> Self:
+        """A writer of cells of the same channels, size and dtype as those of another set."""
+        return cls(folder, channels=info.channels, height=info.height, width=info.width, dtype=np.dtype(info.dtype))
+
+    def finish_like(self, info: CellSetInfo, made: Mapping[str, Any]) -> CellSetInfo:
+        """Finish a set that was made of another's cells: on its scales, with how it was ``made`` beside its packing."""
+        return self.finish(
+            packing={**info.packing, **made},
+            bit_depth=info.bit_depth,
+            intensity=info.intensity,
+            pixel_size_um=info.pixel_size_um,
+        )
+
     def __enter__(self) -> Self:
         return self
 
