@@ -18,13 +18,11 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
-from leukoscope.encoders.bundle import Encoder
-from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 from leukoscope.methods.pretrain import pretrain
 from leukoscope.report.cohort_page import write_cohort_report
 from leukoscope.study.encoders import settings_of
-from leukoscope.study.tasks import feature_name
+from leukoscope.study.tasks import embedded, feature_name
 from leukoscope.study.workspace import Workspace
 
 
@@ -145,17 +143,7 @@ def _pretrained_inside(
 
 
 def _embedded(space: Workspace, name: str, key: str, cellset: CellSet, bundle: Path) -> Features:
-    path = space.features_path(f"cohort-{name}", key)
-    if not path.exists():
-        log.info("cohort %s: embed by %s", name, key)
-        plan = space.recipe.cohorts[name]
-        embed(
-            cellset,
-            Encoder.load(bundle),
-            path,
-            device=space.recipe.device,
-            readout=plan.embed,
-            maps=plan.maps,
-            flipped=plan.flipped,
-        )
-    return Features.read(path)
+    plan = space.recipe.cohorts[name]
+    return embedded(
+        space, f"cohort-{name}", key, cellset, bundle, readout=plan.embed, maps=plan.maps, flipped=plan.flipped
+    )

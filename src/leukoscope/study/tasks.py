@@ -13,6 +13,7 @@ from leukoscope.common.runs import log
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
+from leukoscope.encoders.readout import Readout
 from leukoscope.probes.crossval import ProbeSettings
 from leukoscope.probes.evaluated import with_group
 from leukoscope.probes.networks import MODELS
@@ -30,12 +31,28 @@ def embed_task(
     for encoder_name, encoder_trials in bundles.items():
         for trial, bundle in encoder_trials.items():
             key = feature_name(encoder_name, trial)
-            path = space.features_path(name, key)
-            if not path.exists():
-                log.info("task %s: embed by %s", name, key)
-                embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, readout=task.embed)
-            found[key] = Features.read(path)
+            found[key] = embedded(space, name, key, cellset, bundle, readout=task.embed)
     return found
+
+
+def embedded(
+    space: Workspace,
+    stage: str,
+    key: str,
+    cellset: CellSet,
+    bundle: Path,
+    *,
+    readout: Readout,
+    maps: bool = False,
+    flipped: bool = False,
+) -> Features:
+    """Features of the cells of a ``stage`` by one encoder, kept as ``key``; computed where they are not there yet."""
+    path = space.features_path(stage, key)
+    if not path.exists():
+        log.info("%s: embed by %s", stage, key)
+        encoder, device = Encoder.load(bundle), space.recipe.device
+        embed(cellset, encoder, path, device=device, readout=readout, maps=maps, flipped=flipped)
+    return Features.read(path)
 
 
 def feature_name(encoder: str, trial: str) -> str:

@@ -10,13 +10,12 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
 from leukoscope.common.runs import log
-from leukoscope.encoders.bundle import Encoder
-from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 from leukoscope.methods.pretrain import pretrain
 from leukoscope.methods.registry import entry
 from leukoscope.study.encoders import settings_of
 from leukoscope.study.recipe import EncoderPlan, Task, overlap
+from leukoscope.study.tasks import embedded
 from leukoscope.study.workspace import Workspace
 
 
@@ -83,14 +82,13 @@ def _teach(
     training: set[str],
 ) -> Features:
     task, run = space.recipe.tasks[task_name], taught_path(space, name, task_name, fold)
-    path = space.features_path(task_name, f"{name}-r{fold[0]}f{fold[1]}")
-    if not path.exists():
+    key = f"{name}-r{fold[0]}f{fold[1]}"
+    if not space.features_path(task_name, key).exists():
         log.info("task %s: teach %s inside repeat %d, fold %d", task_name, name, *fold)
         (settings,) = settings_of(space, name).values()
         own = cellset.select(np.isin(cellset.ids, list(training)))
-        bundle = pretrain([own], run, settings=settings, overlay=labels)
-        embed(cellset, Encoder.load(bundle), path, device=space.recipe.device, readout=task.embed)
-    return Features.read(path)
+        pretrain([own], run, settings=settings, overlay=labels)
+    return embedded(space, task_name, key, cellset, run / "encoder", readout=task.embed)
 
 
 def taught_path(space: Workspace, name: str, task: str, fold: tuple[int, int]) -> Path:
