@@ -153,20 +153,18 @@ def _cross_validate(
             removed.append(remove_cells(fitted, bags, x, test, said, looked, settings.removal, rng).assign(**keys))
             _, everywhere = judge(fitted, x, bags.rows(every))
             looks[seed, fold] = torch.cat(everywhere or []).numpy()
+    steady = pd.DataFrame()
+    if looks:
+        columns = attention_columns(next(iter(looks.values())).shape[1], classes)
+        steady = stability(looks, bags, columns).assign(encoder=encoder, head=name)
     log.info("%s: %s trained %d times", encoder, name, len(parts))
     return CrossValidatedBags(
         pd.concat(tables, ignore_index=True),
         _joined(attention),
         pd.DataFrame(fits),
         _joined(removed),
-        stability(looks, bags, _columns(looks, classes)).assign(encoder=encoder, head=name)
-        if looks
-        else pd.DataFrame(),
+        steady,
     )
-
-
-def _columns(looks: Mapping[tuple[int, int], np.ndarray], classes: list[str]) -> list[str]:
-    return attention_columns(next(iter(looks.values())).shape[1], classes)
 
 
 def attention_columns(heads: int, classes: list[str]) -> list[str]:

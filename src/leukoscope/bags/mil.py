@@ -1,4 +1,3 @@
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.metrics import score
 from leukoscope.scores.predictions import BLOCK, blocks_of
 from leukoscope.scores.results import score_predictions
+from leukoscope.scores.summary import number_or_none
 
 
 def mil(
@@ -172,10 +172,6 @@ def refuse_unknown(suspect: Sequence[str], bags: Bags) -> None:
             raise InputError(f"--suspect {name}: no cell is of that kind; --kind gives {', '.join(known) or 'none'}")
 
 
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
 def _write_curve(run: RunFolder, curves: Sequence[pd.DataFrame]) -> list[dict[Hashable, Any]]:
     if not curves:
         return []
@@ -195,7 +191,11 @@ def _spread_of(runs: pd.DataFrame) -> dict[str, Any]:
     for (encoder, head), own in runs.groupby(["encoder", "head"], sort=False):
         values = own.drop(columns=list(BLOCK))
         found.setdefault(str(encoder), {})[str(head)] = {
-            name: {"mean": _defined(values[name].mean()), "sd": _defined(values[name].std()), "runs": len(values)}
+            name: {
+                "mean": number_or_none(values[name].mean()),
+                "sd": number_or_none(values[name].std()),
+                "runs": len(values),
+            }
             for name in values
         }
     return found

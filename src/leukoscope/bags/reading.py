@@ -92,8 +92,13 @@ def _of_kind(cells: pd.DataFrame, own: pd.Series, top: pd.Series) -> dict[str, A
         "share": share,
         "top_share": top_share,
         "enrichment": top_share / share,
-        "p": float(wilcoxon(difference).pvalue) if len(difference) > 1 and difference.any() else 1.0,
+        "p": _signed_rank(difference),
     }
+
+
+def _signed_rank(difference: np.ndarray) -> float:
+    """P of Wilcoxon's signed-rank test; 1 where there is nothing to test."""
+    return float(wilcoxon(difference).pvalue) if len(difference) > 1 and difference.any() else 1.0
 
 
 def summarise_removal(removal: pd.DataFrame) -> pd.DataFrame:
@@ -114,8 +119,8 @@ def summarise_removal(removal: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (encoder, head), own in patients.groupby(["encoder", "head"]):
         difference = (own["loss_top"] - own["loss_random"]).to_numpy()
-        p = float(wilcoxon(difference).pvalue) if len(difference) > 1 and difference.any() else 1.0
-        rows.append({"encoder": encoder, "head": head, "patients": len(own), **own[values].mean(), "p": p})
+        told = {"encoder": encoder, "head": head, "patients": len(own), **own[values].mean()}
+        rows.append(told | {"p": _signed_rank(difference)})
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from leukoscope.scores.intervals import interval
 from leukoscope.scores.metrics import METRICS
+from leukoscope.scores.summary import number_or_none
 
 Replicates = Mapping[tuple[str, str], np.ndarray]
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc_macro", "ece")
@@ -55,4 +56,4 @@ def _drop(known: np.ndarray, new: np.ndarray) -> dict[str, Any]:
     a, b = np.nanmean(known, axis=0), np.nanmean(new, axis=0)
     low, high = interval(float(a[0] - b[0]), (a - b)[1:])
     values = {"known": a[0], "new": b[0], "drop": a[0] - b[0], "low": low, "high": high}
-    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+    return {name: number_or_none(value) for name, value in values.items()}

@@ -135,11 +135,11 @@ def _described(values: np.ndarray) -> dict[str, Any]:
     defined = folds[np.isfinite(folds)]
     low, high = interval(float(means[0]), means[1:])
     return {
-        "mean": _number(means[0]),
-        "sd": _number(defined.std(ddof=1)) if len(defined) > 1 else None,
-        "low": _number(low),
-        "high": _number(high),
-        "folds": [_number(value) for value in folds],
+        "mean": number_or_none(means[0]),
+        "sd": number_or_none(defined.std(ddof=1)) if len(defined) > 1 else None,
+        "low": number_or_none(low),
+        "high": number_or_none(high),
+        "folds": [number_or_none(value) for value in folds],
     }
 
 
@@ -160,6 +160,6 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(count, mean, np.nan)
 
 
-def _number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
     """A float for JSON, which knows no NaN."""
     return float(value) if np.isfinite(value) else None
