@@ -16,7 +16,8 @@ from leukoscope.report.cohort_tables import kinds_table, patients_table, removal
 from leukoscope.report.comparisons import significance_table
 from leukoscope.report.confusion import draw_confusion
 from leukoscope.report.drawing import Picture
-from leukoscope.report.patient_page import CellMap, write_patient_page
+from leukoscope.report.maps import MOST_POINTS
+from leukoscope.report.patient_page import CellMap, Images, write_patient_page
 from leukoscope.report.tables import Table, metric_table, pairs_table, per_class_table
 from leukoscope.report.template import render
 
@@ -34,8 +35,6 @@ SECTIONS = (
     ("map", "Map of the cells"),
     ("provenance", "Provenance"),
 )
-# Below 4,096 UMAP looks neighbours up exactly; the search for more must be compiled anew in every process.
-_MOST_POINTS = 4000
 _FEWEST_POINTS = 10
 _MOST_MAPS = 4
 
@@ -96,9 +95,10 @@ def write_cohort_report(
         research_use=context.RESEARCH_USE,
     )
     if patients:
+        images = None if cellset is None else Images.of(cellset)
         with progress("patients' pages", len(cohort.pages)) as advance:
             for patient in cohort.pages:
-                write_patient_page(cohort, patient, run, title=title, cellset=cellset, cell_map=cell_map)
+                write_patient_page(cohort, patient, run, title=title, images=images, cell_map=cell_map)
                 advance(1)
     # Last of all: where it stands, the pages that it links to do.
     path = run / "report.html"
@@ -175,5 +175,5 @@ def _as_many_of_each(bag: pd.Series, seed: int) -> np.ndarray:
     known = np.flatnonzero(bag.notna().to_numpy())
     shuffled = pd.Series(np.random.default_rng(seed).permutation(known))
     turn = shuffled.groupby(bag.to_numpy()[shuffled]).cumcount()
-    rows: np.ndarray = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:_MOST_POINTS]].to_numpy())
+    rows: np.ndarray = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:MOST_POINTS]].to_numpy())
     return rows

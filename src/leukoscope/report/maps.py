@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from leukoscope.encoders.features import Features
 
 # Below 4,096 UMAP looks neighbours up exactly; the search for more must be compiled anew in every process.
-_MOST_POINTS = 4000
+MOST_POINTS = 4000
 MEANS_NOTHING = "Near cells have like features; distances between groups, their sizes and the axes mean nothing."
 
 
@@ -26,7 +26,7 @@ def draw_map(evaluation: Evaluation, name: str, features: "Features", folder: Pa
     known = np.flatnonzero(labels.notna().to_numpy())
     if len(known) < 10:
         return None
-    rows = np.sort(np.random.default_rng(seed).permutation(known)[:_MOST_POINTS])
+    rows = np.sort(np.random.default_rng(seed).permutation(known)[:MOST_POINTS])
     places = umap_map(features.x[rows], seed=seed)
     by_class = Colouring("class", labels.to_numpy()[rows], evaluation.classes)
     colourings = [by_class, *Colouring.origins(features.cells.iloc[rows])]

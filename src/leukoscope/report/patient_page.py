@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leukoscope.bags.stability import TOP
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.files import whole_file
 from leukoscope.report import context
@@ -41,6 +42,19 @@ class LookedAtCells:
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images of cells, and the row of each by its ``cell_id``."""
+
+    cellset: CellSet
+    row_of: pd.Series
+
+    @classmethod
+    def of(cls, cellset: CellSet) -> "Images":
+        """Those of a set."""
+        return cls(cellset, pd.Series(np.arange(len(cellset)), index=cellset.ids))
+
+
+@dataclass(frozen=True)
 class CellMap:
     """A map of cells of all patients: ``cell_id`` and places ``(n, 2)``."""
 
@@ -49,7 +63,7 @@ class CellMap:
 
 
 def write_patient_page(
-    cohort: Cohort, patient: str, run: Path, *, title: str, cellset: CellSet | None, cell_map: CellMap | None
+    cohort: Cohort, patient: str, run: Path, *, title: str, images: Images | None, cell_map: CellMap | None
 ) -> None:
     """Write the page of one patient: what was said of it, and the cells that decided.
 
@@ -58,7 +72,7 @@ def write_patient_page(
         patient: whose.
         run: the run folder; the page goes to ``patients/`` in it.
         title: of the cohort's page, which this one links to.
-        cellset: the images, for the gallery.
+        images: of the cells, for the gallery.
         cell_map: of all patients' cells.
     """
     own: dict[Hashable, Any] = cohort.patients.set_index("patient").loc[patient].to_dict()
@@ -90,9 +104,9 @@ def write_patient_page(
         cohort=title,
         said=_said_table(cohort, patient),
         reader=" ".join(cohort.readers[0]) if cohort.readers else "",
-        galleries=[] if cellset is None else [_gallery(name, cells, cellset) for name, cells in looked.items()],
+        galleries=[] if images is None else [_gallery(name, cells, images) for name, cells in looked.items()],
         of_class=cohort.has_class_attention,
-        magnification=None if cellset is None else Magnification.of(cellset),
+        magnification=None if images is None else Magnification.of(images.cellset),
         kinds=_kind_table(looked[own["predicted"]], own["predicted"]) if looked else None,
         drawn=drawn,
         research_use=context.RESEARCH_USE,
@@ -128,20 +142,17 @@ def _said_table(cohort: Cohort, patient: str) -> Table:
     )
 
 
-def _gallery(towards: str, cells: pd.DataFrame, cellset: CellSet) -> LookedAtCells:
+def _gallery(towards: str, cells: pd.DataFrame, images: Images) -> LookedAtCells:
     ranked = cells.sort_values("attention", ascending=False, kind="stable")
-    row_of = pd.Series(np.arange(len(cellset)), index=cellset.ids)
-    ranked = ranked[ranked["cell_id"].isin(row_of.index)]
+    ranked = ranked[ranked["cell_id"].isin(images.row_of.index)]
     half = min(_SHOWN, max(1, len(ranked) // 2))
-    return LookedAtCells(
-        towards, len(ranked), _shown(ranked.head(half), row_of, cellset), _shown(ranked.tail(half), row_of, cellset)
-    )
+    return LookedAtCells(towards, len(ranked), _shown(ranked.head(half), images), _shown(ranked.tail(half), images))
 
 
-def _shown(cells: pd.DataFrame, row_of: pd.Series, cellset: CellSet) -> list[LookedAt]:
-    pixels = cellset.read(row_of[cells["cell_id"]].to_numpy(dtype=np.int64))
+def _shown(cells: pd.DataFrame, images: Images) -> list[LookedAt]:
+    pixels = images.cellset.read(images.row_of[cells["cell_id"]].to_numpy(dtype=np.int64))
     return [
-        LookedAt(*thumbnail(image, cellset), "" if pd.isna(kind) else str(kind), float(attention))
+        LookedAt(*thumbnail(image, images.cellset), "" if pd.isna(kind) else str(kind), float(attention))
         for image, kind, attention in zip(pixels, cells["kind"], cells["attention"], strict=True)
     ]
 
@@ -150,7 +161,7 @@ def _kind_table(cells: pd.DataFrame, towards: str) -> Table | None:
     known = cells[cells["kind"].notna()]
     if known.empty:
         return None
-    top = known["rank"] > 0.9
+    top = known["rank"] > 1 - TOP
     rows = []
     for kind, own in sorted(known.groupby("kind"), key=lambda item: -item[1]["attention"].mean()):
         share_of_top = f"{100 * (known.loc[top, 'kind'] == kind).mean():.0f} %" if top.any() else NO_VALUE
