@@ -21,11 +21,10 @@ def classify(
     """Classify the cells of a sample and count them."""
     from leukoscope.cells.cellset import CellSet
     from leukoscope.differential.classify import classify as run
-    from leukoscope.encoders.bundle import Encoder
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
-    found = run(cells, Encoder.load(encoder), classifier, out, batch=batch, device=device, overwrite=overwrite)
+    found = run(cells, encoder, classifier, out, batch=batch, device=device, overwrite=overwrite)
     rows = [
         (name, row["count"], *(f"{100 * value:.1f}" for value in (row["proportion"], *row["wilson"])),
          f"{100 * row['adjusted_proportion']:.1f}")

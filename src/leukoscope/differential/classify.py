@@ -10,13 +10,14 @@ from leukoscope.common.files import refuse_folder, write_json
 from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import count
+from leukoscope.differential.sample import SampleInfo
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
 
 
 def classify(
     cellset: CellSet,
-    encoder: Encoder,
+    encoder: Encoder | Path,
     classifier: Classifier | Path,
     out: Path,
     *,
@@ -28,11 +29,12 @@ def classify(
     """Classify every cell of a sample and count: the run folder ``out`` with ``cells.csv`` and ``differential.json``.
 
     ``cells.csv`` holds ``cell_id``, ``predicted``, the calibrated probability ``p_<class>`` of each class, and
-    ``doubt``: the calibrated probability that the prediction is wrong.
+    ``doubt``: the calibrated probability that the prediction is wrong. Features and the classifier are kept with it, so
+    that :class:`~leukoscope.differential.sample.Sample` opens the whole for review.
 
     Args:
         cellset: the sample.
-        encoder: the encoder that the classifier was fitted on.
+        encoder: the encoder that the classifier was fitted on: a bundle, or its folder.
         classifier: a bundle, or its folder.
         out: the run folder.
         batch: cells a step; does not change the result.
@@ -47,6 +49,8 @@ def classify(
         InputError: when the classifier was fitted on another encoder, other channels, bit depth or pixel size.
     """
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
+    lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
+    encoder = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
     info = classifier.info
     refuse_misfit(cellset, encoder, classifier)
@@ -54,6 +58,16 @@ def classify(
     with run_folder(out, verb="classify", settings=settings, seed=0, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
         probabilities = classifier.probabilities(features.x)
+        features.write(run.path / "features.h5ad")
+        classifier.save(run.path / "classifier")
+        sample = SampleInfo(
+            classes=info.classes,
+            cells=str(cellset.path.resolve()),
+            pixels_fingerprint=cellset.pixels_fingerprint,
+            encoder=lay,
+            encoder_fingerprint=info.encoder_fingerprint,
+        )
+        write_json(run.path / "sample.json", sample.model_dump(mode="json"))
         _table(cellset.ids, probabilities, info.classes).to_csv(run.path / "cells.csv", index=False)
         differential = count(probabilities.argmax(1), info.classes, np.array(info.confusion))
         write_json(run.path / "differential.json", differential)
@@ -98,4 +112,4 @@ def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...])
     table = pd.DataFrame({"cell_id": ids, "predicted": np.array(classes, dtype=object)[probabilities.argmax(1)]})
     for k, name in enumerate(classes):
         table[f"p_{name}"] = probabilities[:, k].round(6)
-    return table.assign(doubt=(1 - probabilities.max(1)).round(6))
+    return table.assign(doubt=(1 - probabilities.max(1)).round(6), novelty=np.nan, novel=False, set_aside="")

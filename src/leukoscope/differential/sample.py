@@ -1,0 +1,120 @@
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import read_json
+from leukoscope.common.settings import Settings
+from leukoscope.differential.classifier import Classifier
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.features import Features
+
+FORMAT_VERSION = 1
+_TEXT = {"cell_id": str, "predicted": str, "set_aside": str}
+
+
+class SampleInfo(Settings):
+    """What ``sample.json`` of a classified sample holds: what it was made of, and where that lay."""
+
+    format_version: int = FORMAT_VERSION
+    classes: tuple[str, ...]
+    cells: str
+    pixels_fingerprint: str
+    encoder: str | None
+    encoder_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as ``classify`` left it: ``cells.csv``, ``features.h5ad``, the classifier, and where its pixels lie.
+
+    ``table`` has a row a cell, in the order of the CellSet and the features: ``cell_id``, ``predicted``,
+    ``p_<class>``, ``doubt``, ``novelty`` and ``novel`` (empty where the classifier knows no novelty), and
+    ``set_aside``, the reason why the cell is not counted, or nothing.
+    """
+
+    path: Path
+    info: SampleInfo
+    table: pd.DataFrame
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Sample":
+        """Open the run folder ``path`` of ``leukoscope classify``.
+
+        Raises:
+            InputError: when it is none, or not whole.
+        """
+        path = Path(path)
+        missing = [name for name in ("sample.json", "cells.csv", "results.json") if not (path / name).is_file()]
+        if missing:
+            raise InputError(f"{path}: no classified sample (no {missing[0]}); make one with 'leukoscope classify'")
+        info = SampleInfo.parse(read_json(path / "sample.json"), where=f"{path}/sample.json")
+        table = pd.read_csv(path / "cells.csv", dtype=_TEXT, keep_default_na=False, na_values={"novelty": [""]})
+        return cls(path, info, table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that cells were called by."""
+        return self.info.classes
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The index of the class that each cell was called ``(N,)`` int64."""
+        return pd.Index(self.classes).get_indexer(pd.Index(self.table["predicted"])).astype(np.int64)
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Whether each cell counts ``(N,)`` bool: all but those set aside."""
+        kept: np.ndarray = (self.table["set_aside"] == "").to_numpy()
+        return kept
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Calibrated class probabilities of each cell ``(N, K)`` float64."""
+        return self.table[[f"p_{name}" for name in self.classes]].to_numpy(np.float64)
+
+    @cached_property
+    def cellset(self) -> CellSet:
+        """The pixels of its cells, in the order of ``table``.
+
+        Raises:
+            InputError: when the CellSet is not where it was, or is another.
+        """
+        found = CellSet.open(self.info.cells)
+        rows = pd.Index(found.ids).get_indexer(pd.Index(self.table["cell_id"]))
+        if (rows < 0).any():
+            raise InputError(f"{self.info.cells}: lacks cells of the sample {self.path}; is it another CellSet now?")
+        return found if len(rows) == len(found) and (np.diff(rows) == 1).all() else found.select(rows)
+
+    @cached_property
+    def features(self) -> Features:
+        """Features of its cells, in the order of ``table``."""
+        return Features.read(self.path / "features.h5ad")
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The classifier that it was called by."""
+        return Classifier.load(self.path / "classifier")
+
+    @cached_property
+    def differential(self) -> dict[str, Any]:
+        """What ``differential.json`` holds."""
+        return read_json(self.path / "differential.json")
+
+    def encoder(self) -> Encoder:
+        """The encoder that it was embedded by, which alone is not kept with the sample.
+
+        Raises:
+            InputError: when it is not where it was, or is another.
+        """
+        if self.info.encoder is None:
+            raise InputError(f"{self.path}: does not say where its encoder lay")
+        encoder = Encoder.load(self.info.encoder)
+        if encoder.fingerprint != self.info.encoder_fingerprint:
+            raise InputError(f"{self.info.encoder}: is another encoder than the sample {self.path} was embedded by")
+        return encoder
