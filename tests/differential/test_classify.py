@@ -10,6 +10,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.classify import classify
 from leukoscope.differential.fit import fit
+from leukoscope.differential.sample import Sample
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.encoders.features import Features
 
@@ -30,7 +31,10 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
 def test_a_sample_is_counted(sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path) -> None:
     found = classify(sample, encoder, classifier, tmp_path / "run", device="cpu")
     table = pd.read_csv(tmp_path / "run" / "cells.csv")
-    assert list(table.columns) == ["cell_id", "predicted", "p_EOS", "p_LYM", "p_NEU", "doubt"]
+    told = ["doubt", "novelty", "mahalanobis", "novel", "set_aside"]
+    assert list(table.columns) == ["cell_id", "predicted", "p_EOS", "p_LYM", "p_NEU", *told]
+    assert found["novelty"]["cells"] == table["novel"].sum() == (table["novelty"] > 1).sum()
+    assert not found["novelty"]["flag"]
     assert list(table["cell_id"]) == list(sample.ids)
     np.testing.assert_allclose(table[["p_EOS", "p_LYM", "p_NEU"]].sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(table["doubt"], 1 - table[["p_EOS", "p_LYM", "p_NEU"]].max(axis=1), atol=1e-5)
@@ -44,6 +48,38 @@ def test_a_sample_is_counted(sample: CellSet, encoder: Encoder, classifier: Clas
     assert np.abs(adjusted - truth).sum() < max(np.abs(raw - truth).sum(), 0.1)
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert provenance["fingerprints"]["encoder"] == encoder.fingerprint
+
+
+def test_a_classified_sample_opens_with_all_that_its_review_needs(
+    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path
+) -> None:
+    encoder.save(tmp_path / "encoder")
+    half = sample.select(np.arange(20, 120))
+    classify(half, tmp_path / "encoder", classifier, tmp_path / "run", device="cpu")
+    opened = Sample.open(tmp_path / "run")
+    assert opened.classes == KINDS
+    np.testing.assert_array_equal(opened.cellset.ids, half.ids)
+    np.testing.assert_array_equal(opened.features.ids, half.ids)
+    np.testing.assert_array_equal(opened.predicted, opened.probabilities.argmax(axis=1))
+    assert opened.counted.all()
+    assert opened.encoder().fingerprint == encoder.fingerprint
+    assert opened.classifier.info == classifier.info
+    assert opened.differential["n"] == 100
+
+
+def test_what_is_no_classified_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no classified sample \(no sample\.json\)"):
+        Sample.open(tmp_path)
+
+
+def test_an_unknown_kind_flags_the_sample(encoder: Encoder, classifier: Classifier, tmp_path: Path) -> None:
+    strange = write_set(tmp_path / "strange.set", np.arange(120) % 3, seed=2)
+    pixels = np.load(strange.path / "images.npy")
+    pixels[:40] = 255 - pixels[:40]
+    np.save(strange.path / "images.npy", pixels)
+    found = classify(CellSet.open(strange.path), encoder, classifier, tmp_path / "run", device="cpu")
+    assert found["novelty"]["flag"]
+    assert Sample.open(tmp_path / "run").table["novel"][:40].mean() > 0.9
 
 
 def test_another_encoder_is_refused(sample: CellSet, classifier: Classifier, tmp_path: Path) -> None:

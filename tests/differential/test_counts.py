@@ -1,52 +1,27 @@
-import logging
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import beta
 
-from leukoscope.differential.counts import adjusted_proportions, count
+from leukoscope.common.errors import InputError
+from leukoscope.differential.counts import count
+from leukoscope.differential.ranges import ReferenceRanges
 
 CONFUSION = np.array([[80, 15, 5], [10, 85, 5], [0, 20, 80]])
 CLASSES = ("EOS", "LYM", "NEU")
+PREVALENCE = np.full(3, 1 / 3)
 
 
-@given(st.lists(st.integers(1, 100), min_size=3, max_size=3))
-def test_expected_calls_give_back_the_composition(amounts: list[int]) -> None:
-    p = np.array(amounts) / sum(amounts)
-    calls = (CONFUSION / CONFUSION.sum(1, keepdims=True)).T @ p
-    np.testing.assert_allclose(adjusted_proportions(calls * 1e6, CONFUSION), p, atol=1e-6)
+def counted(calls: list[int], classes: tuple[str, ...] = CLASSES, **options: Any) -> dict[str, Any]:
+    """The count of a sample with so many cells called each class, each with a probability of 0.8."""
+    called = np.repeat(np.arange(3), calls)
+    probabilities = np.where(np.arange(3) == called[:, None], 0.8, 0.1)
+    return count(probabilities, classes, CONFUSION, PREVALENCE, **options)
 
 
-def test_two_classes_give_the_textbook_formula() -> None:
-    """Forman 2008: (observed - false positive rate) / (true positive rate - false positive rate)."""
-    adjusted = adjusted_proportions(np.array([60, 40]), np.array([[90, 10], [20, 80]]))
-    assert adjusted[0] == pytest.approx((0.6 - 0.2) / (0.9 - 0.2))
-
-
-def test_what_cannot_be_is_clipped_to_the_nearest_composition() -> None:
-    adjusted = adjusted_proportions(np.array([100, 0, 0]), CONFUSION)
-    assert adjusted.min() >= 0
-    assert adjusted.sum() == pytest.approx(1)
-    assert adjusted[0] == pytest.approx(1)
-
-
-def test_correction_has_less_error_than_the_raw_count_under_a_shift_of_prevalence() -> None:
-    random = np.random.default_rng(0)
-    truth = np.array([0.02, 0.28, 0.70])
-    rates = CONFUSION / CONFUSION.sum(1, keepdims=True)
-    raw_error, adjusted_error = [], []
-    for _ in range(50):
-        kinds = random.multinomial(400, truth)
-        counts = sum(random.multinomial(n, rates[k]) for k, n in enumerate(kinds))
-        raw_error.append(np.abs(counts / 400 - truth).sum())
-        adjusted_error.append(np.abs(adjusted_proportions(counts, CONFUSION) - truth).sum())
-    assert np.mean(adjusted_error) < 0.6 * np.mean(raw_error)
-
-
-def test_intervals_are_those_of_the_textbook() -> None:
-    found = count(np.repeat([0, 1], [7, 93]), CLASSES, CONFUSION)["classes"]
+def test_counting_intervals_are_those_of_the_textbook() -> None:
+    found = counted([7, 93, 0])["classes"]
     exact = [beta.ppf(0.025, 7, 94), beta.ppf(0.975, 8, 93)]
     np.testing.assert_allclose(found["EOS"]["clopper_pearson"], exact, rtol=1e-6)
     z, n, p = 1.959964, 100, 0.07
@@ -56,18 +31,53 @@ def test_intervals_are_those_of_the_textbook() -> None:
 
 
 def test_a_class_never_seen_gets_an_upper_bound_rather_than_nothing() -> None:
-    found = count(np.repeat([0, 1], [50, 50]), CLASSES, CONFUSION)
+    found = counted([50, 50, 0])
     assert found["n"] == 100
-    assert found["classes"]["NEU"]["count"] == 0
-    for name in ("wilson", "clopper_pearson"):
-        low, high = found["classes"]["NEU"][name]
+    row = found["classes"]["NEU"]
+    assert row["count"] == 0
+    for name in ("wilson", "clopper_pearson", "composition", "patient"):
+        low, high = row[name]
         assert low == pytest.approx(0, abs=1e-12)
-        assert 0.03 < high < 0.04
+        assert 0.005 < high < 0.05
     assert sum(row["count"] for row in found["classes"].values()) == 100
-    assert sum(row["adjusted_proportion"] for row in found["classes"].values()) == pytest.approx(1)
+    for key in ("proportion", "corrected_proportion", "adjusted_proportion", "em_proportion"):
+        assert sum(row[key] for row in found["classes"].values()) == pytest.approx(1)
 
 
-def test_classes_that_are_not_told_apart_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        adjusted_proportions(np.array([50, 50]), np.array([[501, 499], [499, 501]]))
-    assert "hardly told apart" in caplog.text
+def test_manual_differentials_are_the_binomial_limits_of_the_corrected_share() -> None:
+    row = counted([60, 140, 300])["classes"]["NEU"]
+    seen = round(200 * row["corrected_proportion"])
+    np.testing.assert_allclose(
+        row["manual"]["200"], [beta.ppf(0.025, seen, 201 - seen), beta.ppf(0.975, seen + 1, 200 - seen)], rtol=1e-6
+    )
+    widths = [np.ptp(row["manual"][cells]) for cells in ("100", "200", "500")]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_shares_of_the_leukocytes_leave_out_what_is_none() -> None:
+    found = counted([60, 140, 300], classes=("EOS", "LYM", "platelet"))["classes"]
+    assert found["platelet"]["leukocytes"] is None
+    shares = [found[name]["leukocytes"]["value"] for name in ("EOS", "LYM")]
+    assert sum(shares) == pytest.approx(1, abs=1e-6)
+    assert shares[0] > found["EOS"]["corrected_proportion"]
+
+
+def test_absolute_counts_are_shares_of_the_total() -> None:
+    row = counted([60, 140, 300], total=8.0)["classes"]["NEU"]
+    assert row["absolute"] == pytest.approx({key: 8 * value for key, value in row["leukocytes"].items()})
+    assert counted([60, 140, 300])["classes"]["NEU"]["absolute"] is None
+    with pytest.raises(InputError, match="above 0"):
+        counted([60, 140, 300], total=0.0)
+
+
+def test_what_lies_outside_its_range_is_flagged() -> None:
+    ranges = ReferenceRanges.read()
+    found = counted([200, 100, 100], ranges=ranges, total=2.0)["classes"]
+    assert {(each["unit"], each["flag"], each["certain"]) for each in found["EOS"]["flags"]} == {
+        ("percent", "high", True),
+        ("absolute", "high", True),
+    }
+    assert ("absolute", "low", True) in {(e["unit"], e["flag"], e["certain"]) for e in found["NEU"]["flags"]}
+    barely = counted([7, 20, 73], ranges=ranges)["classes"]["LYM"]
+    assert all(not each["certain"] for each in barely["flags"])
+    assert counted([200, 100, 100])["classes"]["EOS"]["flags"] == []

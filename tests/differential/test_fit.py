@@ -24,6 +24,7 @@ def test_the_bundle_gives_back_the_classifier(features: Features, encoder: Encod
     assert sorted(path.name for path in (tmp_path / "classifier").iterdir()) == [
         "classifier.json",
         "classifier.safetensors",
+        "reference.safetensors",
     ]
     assert loaded.info == classifier.info
     assert np.array_equal(loaded.probabilities(features.x), classifier.probabilities(features.x))

@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-from leukoscope.cli.options import Device, Json, Only, Overwrite
+from leukoscope.cli.options import Device, Json, Only, Overwrite, Seed
 from leukoscope.cli.output import say, say_json, say_table
 
 
@@ -14,22 +14,44 @@ def classify(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The run folder to make.")],
     only: Only = None,
     batch: Annotated[int, typer.Option("--batch", help="Cells a step; does not change the result.", min=1)] = 256,
+    total: Annotated[
+        float | None, typer.Option("--total", metavar="N", help="Leukocytes in 10^9/L, for absolute counts.")
+    ] = None,
+    ranges: Annotated[
+        Path | None, typer.Option("--ranges", metavar="FILE", help="Reference ranges: class,low,high,unit (.csv).")
+    ] = None,
     device: Device = "auto",
+    seed: Seed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Classify the cells of a sample and count them."""
     from leukoscope.cells.cellset import CellSet
     from leukoscope.differential.classify import classify as run
+    from leukoscope.differential.ranges import ReferenceRanges
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
-    found = run(cells, encoder, classifier, out, batch=batch, device=device, overwrite=overwrite)
+    found = run(
+        cells,
+        encoder,
+        classifier,
+        out,
+        batch=batch,
+        device=device,
+        total=total,
+        ranges=ReferenceRanges.read(ranges),
+        seed=seed,
+        overwrite=overwrite,
+    )
     rows = [
-        (name, row["count"], *(f"{100 * value:.1f}" for value in (row["proportion"], *row["wilson"])),
-         f"{100 * row['adjusted_proportion']:.1f}")
+        (name, row["count"], *(f"{100 * value:.1f}" for value in (row["corrected_proportion"], *row["patient"])),
+         ", ".join(each["flag"] + ("" if each["certain"] else "?") for each in row["flags"]))
         for name, row in found["classes"].items()
     ]  # fmt: skip
-    say_table(["class", "cells", "%", "low", "high", "adjusted, %"], rows)
-    say(f"{out}: {found['n']} cells; low and high are 95 % for counting error alone. For research use, and for review.")
+    say_table(["class", "called", "corrected, %", "low", "high", "range"], rows)
+    say(f"{out}: {found['n']} cells; low and high are 95 % for the patient's share. For research use, and for review.")
+    novelty = found["novelty"]
+    if novelty and novelty["flag"]:
+        say(f"{novelty['cells']} cells are unlike all known kinds ({novelty['expected']:.0f} expected): look at them.")
     say_json(json, {"run": str(out), **found})

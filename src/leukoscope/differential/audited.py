@@ -96,14 +96,11 @@ def cells_needed(count: AuditedCount, predicted: np.ndarray, truth: np.ndarray, 
         return 0
     seen, drawn = truth >= 0, audit & (truth >= 0)
     errors = [_errors(predicted == k, truth == k, drawn) for k in range(len(count.classes))]
-    m, rest = count.audited, int((~seen).sum())
+    m, n, rest = count.audited, count.n, int((~seen).sum())
 
     def reached(more: int) -> bool:
-        return all(
-            _half_width(*(each + more * (each + 0.5) / (m + 1) for each in pair), m + more, rest - more, len(predicted))
-            <= to
-            for pair in errors
-        )
+        grown = [[each + more * (each + 0.5) / (m + 1) for each in pair] for pair in errors]
+        return all(_half_width(missed, wrongly, m + more, rest - more, n) <= to for missed, wrongly in grown)
 
     low, high = max(1, FEWEST - m), rest
     while low < high:

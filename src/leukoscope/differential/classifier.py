@@ -13,6 +13,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.calibration import apply_temperature
+from leukoscope.differential.novelty import NoveltyLimits, Reference
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.weights import read_weights
@@ -35,7 +36,8 @@ class ClassifierInfo(Settings):
     ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
-    training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does.
+    training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does. ``novelty`` is None
+    where too few cells were held out to tell what is far.
     """
 
     format_version: int = FORMAT_VERSION
@@ -54,6 +56,7 @@ class ClassifierInfo(Settings):
     prevalence: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
     cross_validated: dict[str, float]
+    novelty: NoveltyLimits | None = None
     folds: int
     group: str | None = None
     seed: int
@@ -68,10 +71,15 @@ class ClassifierInfo(Settings):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A head that travels with its calibration and confusions: ``classifier.safetensors`` + ``classifier.json``."""
+    """A head that travels with its calibration and confusions: ``classifier.safetensors`` + ``classifier.json``.
+
+    ``reference.safetensors`` are the features that it learned from, against which novelty is measured and with which
+    it learns on; a fine-tuned head has none.
+    """
 
     head: Head
     info: ClassifierInfo
+    reference: Reference | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> "Classifier":
@@ -98,7 +106,8 @@ class Classifier:
             raise InputError(f"{weights}: does not hold the {info.head} head of classifier.json ({error})") from None
         if shape != (1, len(info.classes)):
             raise InputError(f"{weights}: a head of {shape[1]} classes, classifier.json names {len(info.classes)}")
-        return cls(head, info)
+        kept = path / "reference.safetensors"
+        return cls(head, info, Reference.read(kept) if kept.is_file() else None)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the bundle folder ``path``, whole or not at all.
@@ -108,6 +117,8 @@ class Classifier:
         """
         with whole_folder(path, MARK, overwrite=overwrite) as folder:
             save_file(self.head.state(), folder / "classifier.safetensors")
+            if self.reference is not None:
+                self.reference.write(folder / "reference.safetensors")
             write_json(folder / "classifier.json", self.info.model_dump(mode="json"))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:

@@ -1,65 +1,120 @@
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.stats import binomtest
 
-from leukoscope.common.runs import log
+from leukoscope.common.errors import InputError
+from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
+from leukoscope.differential.leukocytes import kind_of
+from leukoscope.differential.posterior import Posterior, composition_posterior
+from leukoscope.differential.ranges import Range, ReferenceRanges
 
-# Above this condition number a cell more or less in a class moves the corrected counts by many.
-_HARDLY_INVERTIBLE = 100.0
-_WEIGHT_OF_SUM = 1e3
+MANUAL = (100, 200, 500)
+"""Cells that people count for a differential by eye."""
 
 
-def count(predicted: np.ndarray, classes: tuple[str, ...], confusion: np.ndarray) -> dict[str, Any]:
+def count(
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+    confusion: np.ndarray,
+    prevalence: np.ndarray,
+    *,
+    total: float | None = None,
+    ranges: ReferenceRanges | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """The differential of one sample, raw and corrected for the classifier's confusions.
 
     The raw proportions come with two 95 % intervals that cover counting error only: what another draw of as many
-    cells, called by the same classifier, would give. ``wilson`` covers 95 % on average, ``clopper_pearson`` at least
-    95 % always, and is wider. Neither knows of the classifier's errors; ``adjusted`` corrects for these, and has no
-    interval yet.
+    cells, called by the same classifier, would give (``wilson`` covers 95 % on average, ``clopper_pearson`` at least
+    95 % always). Neither knows of the classifier's errors.
+
+    ``corrected`` does (:func:`~leukoscope.differential.posterior.composition_posterior`), and has two intervals more:
+    ``composition`` is for the share among the cells that were imaged, of which the classifier's errors are all that is
+    unknown; ``patient`` for the share in the blood they are a sample of. ``adjusted`` and ``em`` are the two standard
+    point estimates beside it. All of them assume that cells of a class look here as they did in training.
+
+    ``manual`` tells what a person's differential of 100, 200 or 500 cells that found the corrected share would prove of
+    the patient: exact binomial limits, as in the table of Rümke 1979 (Laboratory Medicine 10).
 
     Args:
-        predicted: the class index of each cell ``(n,)``.
+        probabilities: calibrated, of each counted cell ``(n, K)``.
         classes: names of the K classes.
         confusion: cross-validated counts ``(K, K)`` by true and predicted class.
+        prevalence: each class's share of the training cells ``(K,)``.
+        total: leukocytes in 10^9/L, of which ``absolute`` is the share; its own error is not known here.
+        ranges: reference ranges, of which ``flags`` tells.
+        seed: of the posterior's draws.
 
     Returns:
-        ``n`` and, for each class, ``count``, ``proportion``, ``wilson`` and ``clopper_pearson`` ``[low, high]``,
-        ``adjusted_count`` and ``adjusted_proportion``.
+        ``n`` and ``classes``, a dict for each class. Shares of the leukocytes alone, which is what laboratories report,
+        stand under ``leukocytes``; it is the same as ``patient`` where all classes are leukocytes.
     """
-    n = len(predicted)
-    counts = np.bincount(predicted, minlength=len(classes))
-    adjusted = adjusted_proportions(counts, confusion)
+    n = len(probabilities)
+    if total is not None and not total > 0:
+        raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
+    counts = np.bincount(probabilities.argmax(1), minlength=len(classes))
+    posterior = composition_posterior(counts, confusion, seed=seed)
+    leukocytes = np.array([kind is None or kind.is_leukocyte for kind in map(kind_of, classes)])
+    points = {
+        "adjusted_proportion": adjusted_proportions(counts, confusion),
+        "em_proportion": em_proportions(probabilities, prevalence),
+    }
+    among = posterior.among(leukocytes)
     table = {}
     for k, name in enumerate(classes):
-        test = binomtest(int(counts[k]), n)
-        table[name] = {
-            "count": int(counts[k]),
-            "proportion": counts[k] / n,
-            "wilson": list(test.proportion_ci(0.95, "wilson")),
-            "clopper_pearson": list(test.proportion_ci(0.95, "exact")),
-            "adjusted_count": adjusted[k] * n,
-            "adjusted_proportion": adjusted[k],
-        }
-    return {"n": n, "classes": table}
+        row = _raw(int(counts[k]), n) | {point: float(values[k]) for point, values in points.items()}
+        row |= _corrected(posterior, k, n)
+        row["leukocytes"] = _share(among, k) if leukocytes[k] else None
+        row["absolute"] = _absolute(row["leukocytes"], total)
+        row["flags"] = _flags(name, row, ranges)
+        table[name] = row
+    return {"n": n, "total": total, "classes": table}
 
 
-def adjusted_proportions(counts: np.ndarray, confusion: np.ndarray) -> np.ndarray:
-    """Proportions ``(K,)`` that explain ``counts`` ``(K,)`` of predictions, given how the classes are confused.
+def _raw(called: int, n: int) -> dict[str, Any]:
+    test = binomtest(called, n)
+    return {
+        "count": called,
+        "proportion": called / n,
+        "wilson": list(test.proportion_ci(0.95, "wilson")),
+        "clopper_pearson": list(test.proportion_ci(0.95, "exact")),
+    }
 
-    Adjusted classify and count for many classes (Forman 2008, doi:10.1007/s10618-008-0097-y; Firat 2016,
-    arXiv:1606.00868): the predictions of a sample are expected to be ``M p`` where column k of ``M`` says how cells of
-    class k are called; p is the composition whose ``M p`` is nearest in least squares. It assumes that cells of a class
-    look in this sample as they did in training, whatever their share.
-    """
-    observed = counts / counts.sum()
-    calls = (confusion / confusion.sum(axis=1, keepdims=True)).T
-    if np.linalg.cond(calls) > _HARDLY_INVERTIBLE:
-        log.warning("some classes are hardly told apart; their adjusted counts say little")
-    # Non-negative least squares, with "the proportions sum to one" as one more equation of great weight.
-    proportions, _ = nnls(
-        np.vstack([calls, np.full((1, len(counts)), _WEIGHT_OF_SUM)]), np.append(observed, _WEIGHT_OF_SUM)
-    )
-    normalised: np.ndarray = proportions / proportions.sum()
-    return normalised
+
+def _corrected(posterior: Posterior, k: int, n: int) -> dict[str, Any]:
+    corrected = float(posterior.composition[:, k].mean())
+    manual = {cells: binomtest(round(cells * corrected), cells).proportion_ci(0.95, "exact") for cells in MANUAL}
+    return {
+        "corrected_count": corrected * n,
+        "corrected_proportion": corrected,
+        "composition": list(posterior.interval(k, of_patient=False)),
+        "patient": list(posterior.interval(k, of_patient=True)),
+        "manual": {str(cells): list(limits) for cells, limits in manual.items()},
+    }
+
+
+def _share(posterior: Posterior, k: int) -> dict[str, float]:
+    low, high = posterior.interval(k, of_patient=True)
+    return {"value": float(posterior.composition[:, k].mean()), "low": low, "high": high}
+
+
+def _absolute(share: dict[str, float] | None, total: float | None) -> dict[str, float] | None:
+    return None if share is None or total is None else {key: value * total for key, value in share.items()}
+
+
+def _flags(name: str, row: dict[str, Any], ranges: ReferenceRanges | None) -> list[dict[str, Any]]:
+    """Where the count lies outside a reference range; ``certain`` where all of its interval does."""
+    if ranges is None:
+        return []
+    found = []
+    for unit, share, scale in (("percent", row["leukocytes"], 100), ("absolute", row["absolute"], 1)):
+        limits: Range | None = ranges.of(name, unit)  # type: ignore[arg-type]
+        if share is None or limits is None:
+            continue
+        flag = limits.flag(share["value"] * scale)
+        if flag:
+            far_end = share["high"] if flag == "low" else share["low"]
+            certain = limits.flag(far_end * scale) == flag
+            found.append({"unit": unit, "flag": flag, "certain": certain, "range": list(limits)})
+    return found

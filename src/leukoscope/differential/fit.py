@@ -13,6 +13,7 @@ from leukoscope.common.files import refuse_folder
 from leukoscope.common.runs import log
 from leukoscope.differential.calibration import apply_temperature, fit_temperature
 from leukoscope.differential.classifier import MARK, Classifier, ClassifierInfo, HeadName
+from leukoscope.differential.novelty import Reference, learn_limits
 from leukoscope.encoders.device import pick_head_device
 from leukoscope.encoders.features import Features
 from leukoscope.encoders.readout import Readout
@@ -70,9 +71,12 @@ def fit(
     folds = make_folds(features.cells, labels, n_folds=n_folds, group=group, seed=seed)
     unseen = cross_validate(features, labels, folds, heads=(head,), seeds=(seed,), settings=settings).predictions
     classes = classes_of(unseen)
-    fitted = _fit_all(features, labels, classes, folds, head, seed, settings)
+    y = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
+    splits = _splits(folds, features.ids)
+    fitted = _fit_all(features, y, len(classes), splits, head, seed, settings)
     truth, probabilities = truth_of(unseen), probabilities_of(unseen)
     temperature = fit_temperature(probabilities, truth)
+    held_out = ((Reference(features.x[train], y[train]), features.x[test]) for train, test in splits)
     info = ClassifierInfo(
         classes=tuple(classes),
         head=head,
@@ -83,11 +87,14 @@ def fit(
         prevalence=tuple((np.bincount(truth, minlength=len(classes)) / len(truth)).tolist()),
         confusion=tuple(map(tuple, matrix(truth, probabilities.argmax(1), len(classes)).tolist())),
         cross_validated=unseen_scores(truth, probabilities, temperature),
+        novelty=learn_limits(held_out),
         folds=n_folds,
         group=group,
         seed=seed,
     )
-    Classifier(fitted.head, info).save(out, overwrite=overwrite)
+    known = y >= 0
+    reference = Reference.of(features.x[known], y[known], seed=seed)
+    Classifier(fitted.head, info, reference).save(out, overwrite=overwrite)
     log.info("classifier %s: %d cells, temperature %.2f, %s", out, len(truth), temperature, info.cross_validated)
     # As anyone will load it: on the CPU, wherever it was fitted.
     return Classifier.load(out)
@@ -111,25 +118,29 @@ def _source(features: Features) -> dict[str, Any]:
     }
 
 
+def _splits(folds: pd.DataFrame, ids: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the training and the test cells of every fold."""
+    row_of = pd.Series(np.arange(len(ids)), index=ids)
+    splits = []
+    for _, table in folds.groupby("fold", sort=True):
+        rows = {role: np.sort(row_of[part["cell_id"]].to_numpy()) for role, part in table.groupby("role")}
+        splits.append((rows["train"], rows["test"]))
+    return splits
+
+
 def _fit_all(
     features: Features,
-    labels: np.ndarray,
-    classes: list[str],
-    folds: pd.DataFrame,
+    y: np.ndarray,
+    n_classes: int,
+    splits: list[tuple[np.ndarray, np.ndarray]],
     head: str,
     seed: int,
     settings: ProbeSettings,
 ) -> Fitted:
     """One head on every labelled cell; the folds serve as its inner splits."""
-    y = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
-    row_of = pd.Series(np.arange(len(features)), index=features.ids)
-    inner = []
-    for _, table in folds.groupby("fold", sort=True):
-        rows = {role: np.sort(row_of[part["cell_id"]].to_numpy()) for role, part in table.groupby("role")}
-        inner.append(Inner(rows["train"], rows["test"]))
     device = pick_head_device(settings.device)
-    data = Data(torch.from_numpy(features.x).to(device), torch.from_numpy(y).to(device), len(classes))
-    training = TrainingSet(np.flatnonzero(y >= 0), tuple(inner))
+    data = Data(torch.from_numpy(features.x).to(device), torch.from_numpy(y).to(device), n_classes)
+    training = TrainingSet(np.flatnonzero(y >= 0), tuple(Inner(train, test) for train, test in splits))
     return head_of(head, settings.heads.get(head, {})).fit(data, [Job(training, seed)])[0]
 
 

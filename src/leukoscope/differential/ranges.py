@@ -1,0 +1,72 @@
+import csv
+from importlib import resources
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from leukoscope.common.errors import InputError
+from leukoscope.differential.leukocytes import kind_of
+
+Unit = Literal["percent", "absolute"]
+UNITS: tuple[Unit, ...] = ("percent", "absolute")
+_COLUMNS = ("class", "low", "high", "unit")
+
+
+class Range(NamedTuple):
+    """A reference range: in per cent of the leukocytes, or in 10^9/L."""
+
+    low: float
+    high: float
+
+    def flag(self, value: float) -> str | None:
+        """``low`` or ``high`` where ``value`` lies outside."""
+        return "low" if value < self.low else "high" if value > self.high else None
+
+
+class ReferenceRanges:
+    """A laboratory's reference ranges by class and unit."""
+
+    def __init__(self, ranges: dict[tuple[str, Unit], Range]) -> None:
+        self._ranges = ranges
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> "ReferenceRanges":
+        """Read a CSV of ``class,low,high,unit``; None takes the table that comes with Leukoscope.
+
+        That table is of adults: percentages are those of one laboratory's manual differential (ARUP, test 0040005, 15
+        years and over), absolute ones Henry's Clinical Diagnosis and Management by Laboratory Methods, 22nd edition, as
+        another laboratory prints them (Labcorp). Every laboratory has its own, and should give them.
+
+        Raises:
+            InputError: when the file cannot be read, lacks a column, or a row is no range.
+        """
+        if path is None:
+            text = resources.files("leukoscope.differential").joinpath("ranges.csv").read_text(encoding="utf-8")
+        else:
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{path}: cannot be read as reference ranges ({error})") from None
+        rows = csv.DictReader(text.splitlines())
+        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path}: reference ranges need the columns class, low, high, unit; no {missing[0]}")
+        return cls(dict(_range(row, number, path) for number, row in enumerate(rows, start=2)))
+
+    def of(self, label: str, unit: Unit) -> Range | None:
+        """The range of a class, by its own name or that of the kind of cell it means."""
+        kind = kind_of(label)
+        return self._ranges.get((label, unit)) or (self._ranges.get((kind.name, unit)) if kind else None)
+
+
+def _range(row: dict[str, str], line: int, path: Path | None) -> tuple[tuple[str, Unit], Range]:
+    where = f"{path}: line {line}"
+    try:
+        low, high = float(row["low"]), float(row["high"])
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: low and high are to be numbers, not {row['low']!r} and {row['high']!r}") from None
+    if not low <= high:
+        raise InputError(f"{where}: low ({low:g}) lies above high ({high:g})")
+    for unit in UNITS:
+        if row["unit"] == unit:
+            return (row["class"], unit), Range(low, high)
+    raise InputError(f"{where}: unit {row['unit']!r}; give percent (of the leukocytes) or absolute (10^9/L)")

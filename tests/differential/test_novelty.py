@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+
+from leukoscope.differential.novelty import (
+    NEIGHBOURS,
+    SAMPLE_FALSE_ALARM,
+    Reference,
+    cells_to_notice,
+    learn_limits,
+    sample_p,
+)
+
+RANDOM = np.random.default_rng(0)
+CENTRES = RANDOM.normal(size=(4, 16)) * 3
+
+
+def cells(kind: int, n: int) -> np.ndarray:
+    return (CENTRES[kind] + RANDOM.normal(size=(n, 16))).astype(np.float32)
+
+
+def known(n: int) -> Reference:
+    y = np.arange(n) % 3
+    return Reference(np.concatenate([cells(kind, 1) for kind in y]), y)
+
+
+def test_the_knn_distance_is_that_of_scikit_learn() -> None:
+    reference, x = known(200), cells(1, 30)
+    index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine", algorithm="brute").fit(reference.x)
+    np.testing.assert_allclose(reference.knn_distance(x), index.kneighbors(x)[0][:, -1], atol=1e-5)
+
+
+def test_the_mahalanobis_distance_is_that_of_scikit_learn() -> None:
+    reference, x = known(200), cells(1, 30)
+    means = np.stack([reference.x[reference.y == kind].mean(axis=0) for kind in range(3)])
+    within = LedoitWolf(assume_centered=True).fit(reference.x - means[reference.y])
+    squared = np.stack([within.mahalanobis(x - mean) for mean in means]).min(axis=0)
+    np.testing.assert_allclose(reference.mahalanobis_distance(x), np.sqrt(squared), rtol=1e-4)
+
+
+def test_known_cells_pass_the_limit_as_often_as_stated_and_an_unknown_kind_much_oftener() -> None:
+    reference = known(600)
+    limits = learn_limits([(reference, known(2000).x)], false_alarm=0.05)
+    assert limits is not None
+    held_out, unknown = known(2000).x, cells(3, 500)
+    for distance, limit in [(reference.knn_distance, limits.knn), (reference.mahalanobis_distance, limits.mahalanobis)]:
+        alarms = int((distance(held_out) > limit).sum())
+        assert binom.ppf(1e-4, 2000, 0.03) < alarms < binom.ppf(1 - 1e-4, 2000, 0.07)
+        assert (distance(unknown) > limit).mean() > 0.9
+
+
+def test_the_limit_is_the_conformal_quantile() -> None:
+    reference, x = known(100), known(199).x
+    limits = learn_limits([(reference, x[:100]), (reference, x[100:])], false_alarm=0.01)
+    assert limits is not None
+    assert limits.held_out == 199
+    assert limits.knn == np.sort(reference.knn_distance(x))[-2]
+
+
+def test_too_few_cells_give_no_limit() -> None:
+    assert learn_limits([(known(100), known(98).x)], false_alarm=0.01) is None
+    assert learn_limits([(known(100), known(99).x)], false_alarm=0.01) is not None
+
+
+def test_a_reference_comes_back_and_is_never_too_large(tmp_path: Path) -> None:
+    reference = Reference.of(np.zeros((20_005, 2), np.float32), np.arange(20_005) % 3, seed=0)
+    assert len(reference.x) == len(reference.y) == 20_000
+    reference.write(tmp_path / "reference.safetensors")
+    again = Reference.read(tmp_path / "reference.safetensors")
+    np.testing.assert_array_equal(again.y, reference.y)
+    np.testing.assert_array_equal(again.x, reference.x)
+
+
+def test_a_sample_of_known_kinds_is_seldom_flagged() -> None:
+    flags = [sample_p(int(novel), 500, 0.01) < SAMPLE_FALSE_ALARM for novel in RANDOM.binomial(500, 0.01, 5000)]
+    assert np.mean(flags) <= SAMPLE_FALSE_ALARM * 1.5
+    assert sample_p(0, 500, 0.01) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("n", "detected"), [(200, 0.9), (500, 0.4), (2000, 0.1)])
+def test_so_many_cells_are_noticed_with_the_power_asked_for(n: int, detected: float) -> None:
+    needed = cells_to_notice(n, 0.01, detected)
+    assert needed is not None
+
+    def flagged(unknown: int) -> float:
+        novel = RANDOM.binomial(n - unknown, 0.01, 4000) + RANDOM.binomial(unknown, detected, 4000)
+        return float(np.mean([sample_p(int(each), n, 0.01) < SAMPLE_FALSE_ALARM for each in novel]))
+
+    assert flagged(needed) > 0.94
+    assert flagged(needed - 1) < 0.96
+
+
+def test_what_is_not_detected_is_never_noticed() -> None:
+    assert cells_to_notice(200, 0.01, 0.01) is None
