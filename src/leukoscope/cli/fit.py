@@ -3,9 +3,8 @@ from typing import Annotated
 
 import typer
 
-from leukoscope.cli.options import GroupColumn, Json, LabelColumn, LabelsFile, Overwrite, Seed
+from leukoscope.cli.options import GroupColumn, Json, LabelColumn, LabelsFile, Overwrite, Seed, classifier_head
 from leukoscope.cli.output import say, say_json, say_table
-from leukoscope.common.errors import InputError
 
 
 def fit(
@@ -25,12 +24,10 @@ def fit(
     from leukoscope.differential.fit import fit as run
     from leukoscope.encoders.features import Features
 
-    if head not in ("linear", "mlp"):
-        raise InputError(f"--head {head}: a classifier has a linear or an mlp head")
     classifier = run(
         Features.read(features),
         out,
-        head="linear" if head == "linear" else "mlp",
+        head=classifier_head(head),
         label=label,
         overlay=Labels.read(labels) if labels else None,
         group=group,

@@ -1,9 +1,11 @@
 """Options that mean the same in every verb, so that they are spelled the same."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from leukoscope.common.errors import InputError
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed gives the same numbers.")]
 Jobs = Annotated[int, typer.Option("--jobs", help="Worker processes; 0 takes one a core.", min=0)]
@@ -41,3 +43,16 @@ Heads = Annotated[
 ]
 NFolds = Annotated[int, typer.Option("--n-folds", help="Folds of the cross-validation.", min=2)]
 NBootstrap = Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)]
+
+
+def classifier_head(name: str) -> Literal["linear", "mlp"]:
+    """The head of a classifier by its name.
+
+    Raises:
+        InputError: when a classifier cannot have it.
+    """
+    if name == "linear":
+        return "linear"
+    if name == "mlp":
+        return "mlp"
+    raise InputError(f"--head {name}: a classifier has a linear or an mlp head")

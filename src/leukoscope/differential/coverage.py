@@ -1,0 +1,231 @@
+"""Whether the intervals of a differential cover what they name, on samples whose composition is known."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from leukoscope.cells.cellset import contents_of
+from leukoscope.cells.composition import Compositions, PatientType
+from leukoscope.cells.folds import split
+from leukoscope.cells.groups import resolve_group
+from leukoscope.cells.labels import Labels
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import refuse_folder
+from leukoscope.common.progress import progress
+from leukoscope.common.runs import log, run_folder, run_mark
+from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
+from leukoscope.differential.audited import audited_count
+from leukoscope.differential.classifier import Classifier, HeadName
+from leukoscope.differential.fit import fit
+from leukoscope.differential.posterior import composition_posterior
+from leukoscope.encoders.features import Features
+from leukoscope.probes.crossval import ProbeSettings
+from leukoscope.probes.evaluated import labels_of_cells
+
+_ESTIMATES = ("raw", "corrected", "adjusted", "em")
+_INTERVALS = ("wilson", "composition", "patient", "audited_composition", "audited_patient")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Cells that a classifier has not learned from: what it says of them ``(m, K)``, and what they are ``(m,)``."""
+
+    probabilities: np.ndarray
+    y: np.ndarray
+
+    def sample(self, share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Rows of n cells of a patient with these proportions ``(K,)``; none twice, where the pool has enough."""
+        rows = []
+        for k, drawn in enumerate(rng.multinomial(n, share)):
+            own = np.flatnonzero(self.y == k)
+            if drawn and not len(own):
+                raise InputError(f"no cell is left of class {k} to draw samples from; label more")
+            rows.append(rng.choice(own, drawn, replace=drawn > len(own)))
+        return np.concatenate(rows).astype(np.int64)
+
+
+def coverage(
+    features: Features,
+    out: Path,
+    compositions: Compositions,
+    *,
+    types: Sequence[str] = ("healthy",),
+    shifted: Features | None = None,
+    head: HeadName = "linear",
+    label: str = "label",
+    overlay: Labels | None = None,
+    group: str | None = None,
+    sizes: Sequence[int] = (200, 500, 2000),
+    samples: int = 2000,
+    splits: int = 20,
+    train_share: float = 0.5,
+    audit: int = 100,
+    seed: int = 0,
+    settings: ProbeSettings | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Draw samples of known composition from labelled cells, count them, and see how often the intervals cover.
+
+    Again and again the cells are dealt in two: a classifier is fitted on the one part, and patients' samples are drawn
+    from the other, whose cells it has never seen. Each patient has proportions drawn within the ranges of its type.
+
+    Args:
+        features: of labelled cells.
+        out: the run folder: ``results.json`` and ``tables/coverage.csv``, a row for each condition, size and class.
+        compositions: what patients are made of, in per cent by class.
+        types: of patients, which take turns.
+        shifted: features by the same encoder of labelled cells of another stain or instrument, to draw samples from
+            as well; those of images that the classifier learned from are left out.
+        head: of the classifier.
+        label: the column that holds the class.
+        overlay: labels laid over the table instead.
+        group: a column whose cells stay on one side; None takes ``patient`` or else ``slide``.
+        sizes: cells of a sample.
+        samples: for each size and condition.
+        splits: how often the cells are dealt; samples are spread over them.
+        train_share: of the cells, to fit on.
+        audit: cells of a sample that a person is taken to have looked at, drawn at random.
+        seed: of everything.
+        settings: of the head.
+        overwrite: replace what ``out`` holds.
+
+    Returns:
+        What ``results.json`` holds: ``rows``, of ``tables/coverage.csv``, and ``summary`` by condition and size.
+
+    Raises:
+        InputError: when labels are missing or too few, or a type names kinds that are no class.
+    """
+    refuse_folder(out, run_mark("coverage"), overwrite=overwrite)
+    labels = labels_of_cells(features.cells, label=label, overlay=overlay)
+    classes = sorted({name for name in labels if name is not None})
+    patients = [compositions.parse(text, classes) for text in types]
+    group = resolve_group(features.cells, group)
+    shares = {"fit": train_share, "pool": 1 - train_share}
+    recipe = {
+        "types": list(types), "head": head, "group": group, "sizes": list(sizes), "samples": samples,
+        "splits": splits, "train_share": train_share, "audit": audit,
+    }  # fmt: skip
+    with run_folder(out, verb="coverage", settings=recipe, seed=seed, overwrite=overwrite) as run:
+        tallies: dict[tuple[str, int], list[pd.DataFrame]] = {}
+        with progress("coverage", splits) as advance:
+            for number in range(splits):
+                parts = split(features.cells, labels, shares, group=group, seed=seed + number).to_numpy()
+                training = features.select(parts == "fit")
+                classifier = _fitted(training, labels[parts == "fit"], head, group, seed, settings)
+                pools = {"as trained": _pool(classifier, features.select(parts == "pool"), label, overlay)}
+                if shifted is not None:
+                    pools["shifted"] = _pool(classifier, _unseen(shifted, training), label, overlay)
+                for place, (condition, n) in enumerate(product(pools, sizes)):
+                    rng = np.random.default_rng([seed, number, place])
+                    tallies.setdefault((condition, n), []).extend(
+                        _judge(classifier, pools[condition], compositions, patients[one % len(patients)], n, audit, rng)
+                        for one in range(number, samples, splits)
+                    )
+                advance(1)
+        rows = pd.DataFrame(_summarised(tallies))
+        (run.path / "tables").mkdir()
+        rows.to_csv(run.path / "tables" / "coverage.csv", index=False)
+        results = {"classes": classes, "rows": rows.to_dict("records"), "summary": _over_classes(rows)}
+        run.fingerprint("pixels", str(features.uns.get("pixels_fingerprint", "")))
+        run.finish(results)
+    log.info("coverage %s: %d samples a size, %d splits", out, samples, splits)
+    return results
+
+
+def _fitted(
+    training: Features, labels: np.ndarray, head: HeadName, group: str | None, seed: int, settings: ProbeSettings | None
+) -> Classifier:
+    known = Labels(pd.DataFrame({"cell_id": training.ids, "label": labels}).astype("string"))
+    with tempfile.TemporaryDirectory() as folder:
+        return fit(
+            training, Path(folder) / "classifier", head=head, overlay=known, group=group or "none", seed=seed,
+            settings=settings,
+        )  # fmt: skip
+
+
+def _unseen(shifted: Features, training: Features) -> Features:
+    return shifted.select(~np.isin(contents_of(shifted.cells), contents_of(training.cells)))
+
+
+def _pool(classifier: Classifier, features: Features, label: str, overlay: Labels | None) -> Pool:
+    labels = labels_of_cells(features.cells, label=label, overlay=overlay)
+    y = pd.Index(classifier.info.classes).get_indexer(pd.Index(labels))
+    known = y >= 0
+    return Pool(classifier.probabilities(features.x[known]), y[known])
+
+
+def _judge(
+    classifier: Classifier,
+    pool: Pool,
+    compositions: Compositions,
+    patient: PatientType,
+    n: int,
+    audit: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """One sample: by class the truth, the estimates, and whether each interval covers and how wide it is."""
+    info = classifier.info
+    classes, confusion = info.classes, np.array(info.confusion)
+    share = np.array([compositions.draw(patient, rng)[1].get(name, 0.0) for name in classes]) / 100
+    rows = rng.permutation(pool.sample(share / share.sum(), n, rng))
+    probabilities, truth = pool.probabilities[rows], pool.y[rows]
+    predicted = probabilities.argmax(axis=1)
+    counts = np.bincount(predicted, minlength=len(classes))
+    posterior = composition_posterior(counts, confusion, seed=int(rng.integers(2**31)))
+    drawn = np.arange(n) < audit
+    audited = audited_count(predicted, np.where(drawn, truth, -1), drawn, len(classes))
+    imaged = np.bincount(truth, minlength=len(classes)) / n
+    told = pd.DataFrame({"class": classes, "imaged": imaged, "share": share / share.sum()})
+    told["raw"] = counts / n
+    told["corrected"] = posterior.composition.mean(axis=0)
+    told["adjusted"] = adjusted_proportions(counts, confusion)
+    told["em"] = em_proportions(probabilities, np.array(info.prevalence))
+    limits = {
+        "wilson": [tuple(binomtest(int(each), n).proportion_ci(0.95, "wilson")) for each in counts],
+        "composition": [posterior.interval(k, of_patient=False) for k in range(len(classes))],
+        "patient": [posterior.interval(k, of_patient=True) for k in range(len(classes))],
+        "audited_composition": [each.composition or (0.0, 1.0) for each in audited.classes],
+        "audited_patient": [each.patient or (0.0, 1.0) for each in audited.classes],
+    }
+    for name, pairs in limits.items():
+        low, high = np.array(pairs, dtype=np.float64).T
+        named = told["imaged"] if name.endswith("composition") else told["share"]
+        # Counts over n, which rounding may set apart.
+        told[f"{name}_covers"] = (low - 1e-9 <= named) & (named <= high + 1e-9)
+        told[f"{name}_width"] = high - low
+    return told
+
+
+def _summarised(tallies: dict[tuple[str, int], list[pd.DataFrame]]) -> Iterator[dict[str, Any]]:
+    """A row for each condition, size and class: mean errors, coverage and mean widths."""
+    for (condition, n), judged in tallies.items():
+        for name, table in pd.concat(judged).groupby("class", sort=False):
+            row: dict[str, Any] = {"condition": condition, "n": n, "class": name, "samples": len(table)}
+            row["mean_share"] = float(table["share"].mean())
+            row |= {f"{each}_error": float((table[each] - table["imaged"]).abs().mean()) for each in _ESTIMATES}
+            for each in _INTERVALS:
+                row[f"{each}_coverage"] = float(table[f"{each}_covers"].mean())
+                row[f"{each}_width"] = float(table[f"{each}_width"].mean())
+            yield row
+
+
+def _over_classes(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """By condition and size: errors summed over classes, and mean and least coverage."""
+    found = []
+    for _, table in rows.groupby(["condition", "n"], sort=False):
+        row: dict[str, Any] = {"condition": table["condition"].iloc[0], "n": int(table["n"].iloc[0])}
+        row |= {f"{each}_error": float(table[f"{each}_error"].sum()) for each in _ESTIMATES}
+        for each in _INTERVALS:
+            row[each] = {
+                "mean": float(table[f"{each}_coverage"].mean()),
+                "least": float(table[f"{each}_coverage"].min()),
+            }
+        found.append(row)
+    return found
