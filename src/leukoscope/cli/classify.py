@@ -29,9 +29,11 @@ def classify(
     from leukoscope.cells.cellset import CellSet
     from leukoscope.differential.classify import classify as run
     from leukoscope.differential.ranges import ReferenceRanges
+    from leukoscope.report.sample_page import write_sample_report
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
+    limits = ReferenceRanges.read(ranges)
     found = run(
         cells,
         encoder,
@@ -40,10 +42,11 @@ def classify(
         batch=batch,
         device=device,
         total=total,
-        ranges=ReferenceRanges.read(ranges),
+        ranges=limits,
         seed=seed,
         overwrite=overwrite,
     )
+    write_sample_report(out, ranges=limits)
     rows = [
         (name, row["count"], *(f"{100 * value:.1f}" for value in (row["corrected_proportion"], *row["patient"])),
          ", ".join(each["flag"] + ("" if each["certain"] else "?") for each in row["flags"]))
