@@ -20,6 +20,7 @@ def classify(
     ranges: Annotated[
         Path | None, typer.Option("--ranges", metavar="FILE", help="Reference ranges: class,low,high,unit (.csv).")
     ] = None,
+    fhir: Annotated[bool, typer.Option("--fhir", help="Write the count as an HL7 FHIR R4 bundle, too.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -43,6 +44,7 @@ def classify(
         device=device,
         total=total,
         ranges=limits,
+        fhir=fhir,
         seed=seed,
         overwrite=overwrite,
     )

@@ -17,6 +17,7 @@ from leukoscope.cli.export import export
 from leukoscope.cli.finetune import finetune
 from leukoscope.cli.fit import fit
 from leukoscope.cli.mil import mil
+from leukoscope.cli.novelty import novelty
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
 from leukoscope.cli.sanity import sanity
@@ -57,6 +58,7 @@ app.command("finetune")(finetune)
 app.command("export")(export)
 app.command("fit")(fit)
 app.command("mil")(mil)
+app.command("novelty")(novelty)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
 app.command("simulate")(simulate)

@@ -10,6 +10,7 @@ from leukoscope.common.files import refuse_folder, write_json
 from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import count
+from leukoscope.differential.fhir import fhir_bundle
 from leukoscope.differential.novelty import SAMPLE_FALSE_ALARM, NoveltyLimits, sample_p
 from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import SampleInfo
@@ -28,6 +29,7 @@ def classify(
     precision: str = "auto",
     total: float | None = None,
     ranges: ReferenceRanges | None = None,
+    fhir: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def classify(
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         total: leukocytes of the patient in 10^9/L, for absolute counts.
         ranges: reference ranges; None takes those of :meth:`~leukoscope.differential.ranges.ReferenceRanges.read`.
+        fhir: whether to write ``fhir.json``, too; see :func:`~leukoscope.differential.fhir.fhir_bundle`.
         seed: of the intervals' draws.
         overwrite: replace what ``out`` holds.
 
@@ -97,6 +100,9 @@ def classify(
         )
         differential["novelty"] = _novel_sample(table["novel"].to_numpy(), info.novelty)
         write_json(run.path / "differential.json", differential)
+        if fhir:
+            bundle = fhir_bundle(differential, cellset.pixels_fingerprint, run.provenance["start"], ranges=ranges)
+            write_json(run.path / "fhir.json", bundle)
         run.fingerprint("pixels", cellset.pixels_fingerprint)
         run.fingerprint("encoder", info.encoder_fingerprint)
         run.fingerprint("classifier_trained_on", info.pixels_fingerprint)

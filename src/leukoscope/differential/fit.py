@@ -72,7 +72,7 @@ def fit(
     unseen = cross_validate(features, labels, folds, heads=(head,), seeds=(seed,), settings=settings).predictions
     classes = classes_of(unseen)
     y = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
-    splits = _splits(folds, features.ids)
+    splits = splits_of(folds, features.ids)
     fitted = _fit_all(features, y, len(classes), splits, head, seed, settings)
     truth, probabilities = truth_of(unseen), probabilities_of(unseen)
     temperature = fit_temperature(probabilities, truth)
@@ -118,7 +118,7 @@ def _source(features: Features) -> dict[str, Any]:
     }
 
 
-def _splits(folds: pd.DataFrame, ids: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def splits_of(folds: pd.DataFrame, ids: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows of the training and the test cells of every fold."""
     row_of = pd.Series(np.arange(len(ids)), index=ids)
     splits = []

@@ -1,0 +1,53 @@
+import json
+
+import numpy as np
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+
+from leukoscope.differential.counts import count
+from leukoscope.differential.fhir import fhir_bundle
+from leukoscope.differential.ranges import ReferenceRanges
+
+CLASSES = ("EOS", "LYM", "NEU", "K562", "platelet")
+ISSUED = "2026-03-01T12:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def differential() -> dict:
+    called = np.repeat(np.arange(5), [60, 120, 280, 20, 20])
+    probabilities = np.where(np.arange(5) == called[:, None], 0.8, 0.05)
+    confusion = np.full((5, 5), 2) + np.eye(5, dtype=int) * 190
+    return count(probabilities, CLASSES, confusion, np.full(5, 0.2), total=8.0, ranges=ReferenceRanges.read())
+
+
+def test_it_is_a_bundle_that_the_reference_models_accept(differential: dict) -> None:
+    bundle = fhir_bundle(differential, "abc", ISSUED, ranges=ReferenceRanges.read())
+    parsed = Bundle.model_validate_json(json.dumps(bundle))
+    report = parsed.entry[0].resource
+    assert report.status == "preliminary"
+    addresses = {entry.fullUrl for entry in parsed.entry}
+    assert {each.reference for each in report.result} == addresses - {parsed.entry[0].fullUrl}
+    # Four kinds of leukocytes, each as a share and in all; the platelets are none.
+    assert len(parsed.entry) == 1 + 2 * 4
+
+
+def test_values_intervals_ranges_and_codes_are_those_of_the_count(differential: dict) -> None:
+    bundle = fhir_bundle(differential, "abc", ISSUED, ranges=ReferenceRanges.read())
+    found = {entry["resource"]["code"].get("text"): entry["resource"] for entry in bundle["entry"][1:]}
+    eosinophils, share = found["EOS"], differential["classes"]["EOS"]["leukocytes"]
+    assert eosinophils["code"]["coding"][0]["code"] == "26450-7"
+    assert eosinophils["valueQuantity"]["value"] == pytest.approx(100 * share["value"], abs=1e-3)
+    assert [part["valueQuantity"]["value"] for part in eosinophils["component"]] == pytest.approx(
+        [100 * share["low"], 100 * share["high"]], abs=1e-3
+    )
+    assert eosinophils["interpretation"][0]["coding"][0]["code"] == "H"
+    assert found["LYM"]["interpretation"][0]["coding"][0]["code"] == "N"
+    assert "coding" not in found["K562"]["code"]
+    assert "referenceRange" not in found["K562"]
+    assert found["NEU, absolute"]["valueQuantity"]["code"] == "10*9/L"
+
+
+def test_the_same_sample_has_the_same_identifiers(differential: dict) -> None:
+    first, again, other = (fhir_bundle(differential, name, ISSUED) for name in ("abc", "abc", "def"))
+    assert first == again
+    assert not {e["fullUrl"] for e in first["entry"]} & {e["fullUrl"] for e in other["entry"]}
