@@ -19,7 +19,7 @@ MEASURES = (
 _GRID = 64
 _CHUNK_VALUES = 2**20
 _MOST_CELLS = 64
-_AT_AN_END = 0.01
+_NEARLY = 0.01
 _FOREGROUND = 0.75
 _REGION = 0.5
 _MIDDLE = 0.35
@@ -32,7 +32,8 @@ def measure(cellset: CellSet, *, jobs: int = 0) -> pd.DataFrame:
     A cell's row depends on its pixels and the bit depth alone. All are finite numbers:
 
     - ``foreground``: contrast of the middle, in deviations of the background (three quarters of a disc lie below it);
-    - ``saturated``: share of the cell's inner pixels at the camera's black or white, in the worst channel;
+    - ``saturated``: share of the cell's inner pixels at the camera's white (within 1 %), in the worst channel; black is
+      none: a dark field is black where nothing glows;
     - ``white``: share of all pixels at the camera's white, over all channels. A smear's background may be white in
       every image, so what is too much must be learned;
     - ``detail``, ``sharpness``: finest and fine structure for coarser one, as logarithms, low out of focus: see
@@ -77,16 +78,15 @@ def measures_of(pixels: np.ndarray, white: float) -> np.ndarray:
     unlike = np.sqrt(ndimage.gaussian_filter((signed**2).mean(axis=1), (0, blur, blur), truncate=3))
     cell, everything = found(unlike)
     away = distance(height, width)
-    shown: np.ndarray = np.asarray(cell.any(axis=(1, 2)))
-    region = np.where(shown[:, None, None], grown(cell, _MARGIN), away <= _REGION)
-    at_white: np.ndarray = np.asarray(pixels >= white * (1 - _AT_AN_END))
-    at_an_end = at_white | (pixels <= 0)
+    shown = cell.reshape(len(cell), -1).any(axis=1)
+    region = np.where(np.asarray(shown)[:, None, None], grown(cell, _MARGIN), away <= _REGION)
+    at_white: np.ndarray = np.asarray(pixels >= white * (1 - _NEARLY))
     inner = ~grown(~cell, _MARGIN)
     fine, coarse = detail(signed, ground.noise / ground.spread, region)
     own, others = second(cell, everything)
     columns = {
         "foreground": np.quantile(unlike[:, away <= _MIDDLE], _FOREGROUND, axis=1),
-        "saturated": _share_within(_reduced(at_an_end), inner),
+        "saturated": _share_within(_reduced(at_white), inner),
         "white": at_white.mean(axis=(1, 2, 3)),
         "detail": fine,
         "sharpness": coarse,

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-_DISC = 0.55
+_DISC = 0.8
 _QUIETEST, _QUIET = 0.25, 0.5
 _AS_QUIET = 1.5
 _HALF_A_LEVEL = 0.5
