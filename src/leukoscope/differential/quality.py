@@ -46,11 +46,11 @@ class QualityLimits(Settings):
 def learn_limits(measures: pd.DataFrame, *, false_alarm: float = 0.01) -> QualityLimits:
     """Limits beyond which at most ``false_alarm`` of cells like these lie, all measures together.
 
-    Every measure's limit is its t-th worst value among the n cells, with one t for all: the largest at which no more
-    than ``false_alarm (n + 1)`` cells are among the t worst of any measure. For one measure this is the conformal
-    rank ``ceil((n + 1) (1 - false_alarm))`` (Vovk et al. 2005, Algorithmic Learning in a Random World, chapter 2), for
-    measures that never agree Bonferroni's; where they agree, less is lost than by his. Cells at a limit are
-    counted, as a new cell would be beyond it without them.
+    Limits start at the worst cell of each measure and move inwards by one cell a measure in turn, until
+    ``false_alarm (n + 1)`` of the n cells are at or beyond any. Cells at a limit are counted, as each would be beyond
+    it if it were new. For one measure this is the conformal rank ``ceil((n + 1) (1 - false_alarm))`` (Vovk et al. 2005,
+    Algorithmic Learning in a Random World, chapter 2), for measures that never agree Bonferroni's; where they agree,
+    limits are tighter than his.
 
     Args:
         measures: one row a cell that is fit to be counted; NaN where a measure cannot be told.
@@ -60,30 +60,70 @@ def learn_limits(measures: pd.DataFrame, *, false_alarm: float = 0.01) -> Qualit
         Limits; none of them, with a warning, where the cells are too few for the rate.
     """
     values = _badness(measures)
-    n = len(values)
-    worst = np.full(n, n + 1)
-    for column in values.T:
-        # How many are as bad or worse, itself included; what cannot be told is nobody's worst.
-        as_bad = n - np.searchsorted(np.sort(column), column, side="left")
-        worst = np.minimum(worst, np.where(np.isneginf(column), n + 1, as_bad))
-    allowed = int(false_alarm * (n + 1) + 1e-9)
-    ordered = np.sort(worst)
-    t = min(int(ordered[allowed]) - 1, n) if allowed < n else 0
-    if t < 1:
+    n, left = len(values), int(false_alarm * (len(values) + 1) + 1e-9)
+    columns = [_Inwards(column) for column in values.T]
+    taken = np.zeros(n, bool)
+    for column in columns:
+        taken[column.counted()] = True
+    if taken.sum() > left:
         log.warning(
             "%d cells are too few to set aside no more than %.3g %% of good ones by mistake: no quality limits; label "
             "more, or allow %.2g %% (--false-alarm)",
-            n, 100 * false_alarm, 100 * (int((worst <= 1).sum()) + 1) / (n + 1),
+            n, 100 * false_alarm, 100 * (int(taken.sum()) + 1) / (n + 1),
         )  # fmt: skip
         return QualityLimits(limits={}, false_alarm=false_alarm, cells=n, alarms=0.0)
-    edges = np.sort(values, axis=0)[n - t]
+    left -= int(taken.sum())
+    moving = columns
+    while moving:
+        moving, tried = [], moving
+        for column in tried:
+            new = column.moved(taken, left)
+            if new is not None:
+                left -= new
+                moving.append(column)
     limits = {
-        name: float(-edge if name in _LOW else edge)
-        for name, edge in zip(JUDGED, edges, strict=True)
-        if np.isfinite(edge)
+        name: float(-column.limit if name in _LOW else column.limit)
+        for name, column in zip(JUDGED, columns, strict=True)
+        if n and np.isfinite(column.limit)
     }
     found = QualityLimits(limits=limits, false_alarm=false_alarm, cells=n, alarms=0.0)
-    return found.model_copy(update={"alarms": float((reasons(measures, found) != "").mean())})
+    return found.model_copy(update={"alarms": float((reasons(measures, found) != "").mean()) if n else 0.0})
+
+
+class _Inwards:
+    """A limit that moves from the worst value ``(n,)`` to the next ones."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.order = np.argsort(-values, kind="stable")
+        self.values, counts = np.unique(-values, return_counts=True)
+        self.ends = np.concatenate([[0], np.cumsum(counts)])
+        self.at = 0
+
+    @property
+    def limit(self) -> float:
+        """The value that a cell may have and not go beyond."""
+        return -float(self.values[self.at])
+
+    def counted(self) -> np.ndarray:
+        """Cells that would be beyond the limit if they were new: a value that several share stays one without each."""
+        if not len(self.order):
+            return self.order
+        start, end = self.ends[self.at], self.ends[self.at + 1]
+        return self.order[: end if end - start == 1 and np.isfinite(self.limit) else start]
+
+    def moved(self, taken: np.ndarray, most: int) -> int | None:
+        """Move on by one value, take its cells, and say how many are new; stay, and say None, if these are too many."""
+        if self.at + 2 >= len(self.ends):
+            return None
+        before = len(self.counted())
+        self.at += 1
+        new = self.counted()[before:]
+        new = new[~taken[new]]
+        if len(new) > most:
+            self.at -= 1
+            return None
+        taken[new] = True
+        return len(new)
 
 
 def reasons(measures: pd.DataFrame, limits: QualityLimits) -> np.ndarray:
