@@ -13,6 +13,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.calibration import apply_temperature
+from leukoscope.differential.quality import QualityLimits
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.weights import read_weights
@@ -35,7 +36,8 @@ class ClassifierInfo(Settings):
     ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
-    training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does.
+    training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does. ``quality`` holds
+    the limits learned from the training cells' pixels, None where these were not at hand.
     """
 
     format_version: int = FORMAT_VERSION
@@ -57,6 +59,7 @@ class ClassifierInfo(Settings):
     folds: int
     group: str | None = None
     seed: int
+    quality: QualityLimits | None = None
 
     @model_validator(mode="after")
     def _one_entry_a_class(self) -> "ClassifierInfo":
