@@ -8,6 +8,7 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import refuse_folder, write_json
 from leukoscope.common.runs import log, run_folder, run_mark
+from leukoscope.differential.aside import refuse_without_normal, set_aside, tally
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import count
 from leukoscope.differential.sample import SampleInfo
@@ -21,15 +22,18 @@ def classify(
     classifier: Classifier | Path,
     out: Path,
     *,
+    quality: Classifier | Path | None = None,
     batch: int = 256,
     device: str = "auto",
     precision: str = "auto",
+    jobs: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Classify every cell of a sample and count: the run folder ``out`` with ``cells.csv`` and ``differential.json``.
 
-    ``cells.csv`` holds ``cell_id``, ``predicted``, the calibrated probability ``p_<class>`` of each class, and
-    ``doubt``: the calibrated probability that the prediction is wrong. Features and the classifier are kept with it, so
+    ``cells.csv`` holds ``cell_id``, ``predicted``, the calibrated probability ``p_<class>`` of each class, ``doubt``:
+    the calibrated probability that the prediction is wrong, and ``set_aside``: the reason why the cell is not counted,
+    see :func:`~leukoscope.differential.aside.set_aside`. Features and the classifier are kept with it, so
     that :class:`~leukoscope.differential.sample.Sample` opens the whole for review.
 
     Args:
@@ -37,16 +41,20 @@ def classify(
         encoder: the encoder that the classifier was fitted on: a bundle, or its folder.
         classifier: a bundle, or its folder.
         out: the run folder.
+        quality: a classifier of quality on the same encoder, with a class ``normal``, or its folder.
         batch: cells a step; does not change the result.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
+        jobs: threads that measure the cells; 0 takes one a core.
         overwrite: replace what ``out`` holds.
 
     Returns:
-        What ``differential.json`` holds; see :func:`~leukoscope.differential.counts.count`.
+        What ``differential.json`` holds: see :func:`~leukoscope.differential.counts.count`, of the cells that count,
+        ``n_imaged`` cells in all, and ``set_aside``: how many for each reason.
 
     Raises:
-        InputError: when the classifier was fitted on another encoder, other channels, bit depth or pixel size.
+        InputError: when a classifier was fitted on another encoder, other channels, bit depth or pixel size, that of
+            quality has no class ``normal``, or no cell is left to count.
     """
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
     lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
@@ -54,10 +62,18 @@ def classify(
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
     info = classifier.info
     refuse_misfit(cellset, encoder, classifier)
-    settings = {"cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision}
+    quality = Classifier.load(quality) if isinstance(quality, Path) else quality
+    if quality is not None:
+        refuse_misfit(cellset, encoder, quality)
+        refuse_without_normal(quality, classifier)
+    settings = {
+        "cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision,
+        "quality": list(quality.info.classes) if quality else None,
+    }  # fmt: skip
     with run_folder(out, verb="classify", settings=settings, seed=0, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
         probabilities = classifier.probabilities(features.x)
+        aside = set_aside(cellset, features.x, classifier, quality, jobs=jobs)
         features.write(run.path / "features.h5ad")
         classifier.save(run.path / "classifier")
         sample = SampleInfo(
@@ -68,14 +84,15 @@ def classify(
             encoder_fingerprint=info.encoder_fingerprint,
         )
         write_json(run.path / "sample.json", sample.model_dump(mode="json"))
-        _table(cellset.ids, probabilities, info.classes).to_csv(run.path / "cells.csv", index=False)
-        differential = count(probabilities.argmax(1), info.classes, np.array(info.confusion))
+        _table(cellset.ids, probabilities, info.classes, aside).to_csv(run.path / "cells.csv", index=False)
+        counted = count(probabilities[aside == ""].argmax(1), info.classes, np.array(info.confusion))
+        differential = {**counted, "n_imaged": len(cellset), "set_aside": tally(aside)}
         write_json(run.path / "differential.json", differential)
         run.fingerprint("pixels", cellset.pixels_fingerprint)
         run.fingerprint("encoder", info.encoder_fingerprint)
         run.fingerprint("classifier_trained_on", info.pixels_fingerprint)
         run.finish(differential)
-    log.info("differential %s: %d cells", out, len(cellset))
+    log.info("differential %s: %d of %d cells counted", out, differential["n"], len(cellset))
     return differential
 
 
@@ -108,8 +125,8 @@ def refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) ->
         )
 
 
-def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
+def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...], aside: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({"cell_id": ids, "predicted": np.array(classes, dtype=object)[probabilities.argmax(1)]})
     for k, name in enumerate(classes):
         table[f"p_{name}"] = probabilities[:, k].round(6)
-    return table.assign(doubt=(1 - probabilities.max(1)).round(6), novelty=np.nan, novel=False, set_aside="")
+    return table.assign(doubt=(1 - probabilities.max(1)).round(6), novelty=np.nan, novel=False, set_aside=aside)
