@@ -76,11 +76,12 @@ def test_the_most_severe_reason_is_given_and_what_cannot_be_told_is_none() -> No
     good = {name: (1.0 if name in ("foreground", "detail", "sharpness") else -1.0) for name in JUDGED}
     bad = {name: -value for name, value in good.items()}
     rows = [
-        good, bad, {**bad, "foreground": 1.0}, {**good, "beside": 1.0}, {**good, "cut": 1.0, "second": 1.0},
-        {**good, "detail": -1.0, "cut": 1.0}, dict.fromkeys(JUDGED, np.nan), good,
+        good, {**bad, "cut": -1.0}, {**bad, "foreground": 1.0}, {**good, "beside": 1.0},
+        {**good, "cut": 1.0, "second": 1.0},
+        {**good, "detail": -1.0, "cut": 1.0}, dict.fromkeys(JUDGED, np.nan), {**good, "foreground": -1.0, "cut": 1.0},
     ]  # fmt: skip
     found = reasons(pd.DataFrame(rows), limits)
-    assert list(found) == ["", "empty", "saturated", "doublet", "cut off", "out of focus", "", ""]
+    assert list(found) == ["", "empty", "saturated", "doublet", "cut off", "out of focus", "", "cut off"]
     assert {type(each) for each in found} == {str}
     assert set(found) - {""} <= set(REASONS)
 

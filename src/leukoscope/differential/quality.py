@@ -129,12 +129,17 @@ class _Inwards:
 def reasons(measures: pd.DataFrame, limits: QualityLimits) -> np.ndarray:
     """Why each cell is set aside ``(n,)`` str objects: one of :data:`REASONS`, or nothing where it is not.
 
+    A middle without contrast is empty, unless what stands out runs into the border by more than it may: then there is
+    a cell, and it is cut off.
+
     Args:
         measures: one row a cell; what is NaN is beyond no limit.
         limits: as learned from good cells.
     """
     found = np.full(len(measures), "", dtype=object)
     beyond = {name: _beyond(measures[name].to_numpy(), name, limit) for name, limit in limits.limits.items()}
+    if "foreground" in beyond and "cut" in beyond:
+        beyond["foreground"] &= ~beyond["cut"]
     for reason in reversed(REASONS):
         for name, where in beyond.items():
             if {**_LOW, **_HIGH}[name] == reason:
