@@ -44,17 +44,18 @@ class QualityLimits(Settings):
 
 
 def learn_limits(measures: pd.DataFrame, *, false_alarm: float = 0.01) -> QualityLimits:
-    """Limits beyond which at most ``false_alarm`` of cells like these lie, all measures together.
+    """Limits beyond which about ``false_alarm`` of cells like these lie, all measures together.
 
     Limits start at the worst cell of each measure and move inwards by one cell a measure in turn, until
     ``false_alarm (n + 1)`` of the n cells are at or beyond any. Cells at a limit are counted, as each would be beyond
     it if it were new. For one measure this is the conformal rank ``ceil((n + 1) (1 - false_alarm))`` (Vovk et al. 2005,
     Algorithmic Learning in a Random World, chapter 2), for measures that never agree Bonferroni's; where they agree,
-    limits are tighter than his.
+    limits are tighter than his. The turns are taken on the cells themselves, so the rate is kept nearly, not by a
+    theorem: see docs/differential.md.
 
     Args:
         measures: one row a cell that is fit to be counted; NaN where a measure cannot be told.
-        false_alarm: the share of good cells that may be set aside.
+        false_alarm: the share of good cells that may be set aside, on average over draws of training cells.
 
     Returns:
         Limits; none of them, with a warning, where the cells are too few for the rate.
