@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.spoil import spoil
+from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.classify import classify
 from leukoscope.differential.fit import fit
 from leukoscope.differential.sample import Sample
 from leukoscope.encoders.bundle import Encoder, random_encoder
+from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 
 from .conftest import KINDS, write_set
@@ -42,6 +45,7 @@ def test_a_sample_is_counted(sample: CellSet, encoder: Encoder, classifier: Clas
     assert {name: row["count"] for name, row in found["classes"].items()} == {
         name: int((table["predicted"] == name).sum()) for name in KINDS
     }
+    assert (found["n"], found["n_imaged"], found["set_aside"]) == (200, 200, {})
     truth = np.array([0.05, 0.30, 0.65])
     raw = np.array([row["proportion"] for row in found["classes"].values()])
     adjusted = np.array([row["adjusted_proportion"] for row in found["classes"].values()])
@@ -108,3 +112,74 @@ def test_an_existing_run_is_not_overwritten_unasked(
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="run: exists already; choose another name or give --overwrite"):
         classify(sample, encoder, classifier, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
+    """60 good cells of a sample, and 20 images of nothing."""
+    folder = tmp_path_factory.mktemp("spoiled") / "sample.set"
+    good = write_set(folder.with_name("good.set"), np.repeat([0, 1, 2], 20), seed=9, pixel_size_um=0.5).read(
+        slice(0, 60)
+    )
+    nothing = 80 + np.random.default_rng(0).normal(0, 2, (20, 1, 24, 24))
+    pixels = np.concatenate([good, nothing.astype(np.uint8)])
+    folder.mkdir()
+    with CellSetWriter(folder, channels=["grey"], height=24, width=24, dtype=pixels.dtype) as writer:
+        writer.add(
+            pixels, [{"cell_id": cell_id(each, f"{i}.png"), "source": f"{i}.png"} for i, each in enumerate(pixels)]
+        )
+        writer.finish(packing={}, pixel_size_um=0.5)
+    return CellSet.open(folder)
+
+
+def test_spoiled_cells_are_set_aside_with_reasons_and_not_counted(
+    features: Features, training_set: CellSet, spoiled: CellSet, encoder: Encoder, tmp_path: Path
+) -> None:
+    classifier = fit(features, tmp_path / "classifier", cells=training_set, false_alarm=0.1)
+    found = classify(spoiled, encoder, classifier, tmp_path / "run", device="cpu")
+    sample = Sample.open(tmp_path / "run")
+    reasons = sample.table["set_aside"].to_numpy()
+    assert (reasons[60:] == "empty").mean() > 0.9
+    assert (reasons[:60] != "").sum() <= 15
+    assert found["n_imaged"] == 80
+    assert found["n"] == sample.counted.sum() == (reasons == "").sum()
+    assert sum(found["set_aside"].values()) == 80 - found["n"]
+    assert next(iter(found["set_aside"])) == "empty"
+    assert {name: row["count"] for name, row in found["classes"].items()} == {
+        name: int((sample.table["predicted"][reasons == ""] == name).sum()) for name in KINDS
+    }
+    assert json.loads((tmp_path / "run" / "differential.json").read_text()) == found
+
+
+def test_a_sample_with_nothing_left_is_refused(
+    features: Features, training_set: CellSet, spoiled: CellSet, encoder: Encoder, tmp_path: Path
+) -> None:
+    classifier = fit(features, tmp_path / "classifier", cells=training_set, false_alarm=0.1)
+    empty = spoiled.select(np.arange(60, 66))
+    with pytest.raises(InputError, match=r"all 6 cells were set aside \(empty 6\); none is left to count") as error:
+        classify(empty, encoder, classifier, tmp_path / "run", device="cpu")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_of_quality_sets_aside_what_it_does_not_call_normal(
+    training_set: CellSet, spoiled: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path
+) -> None:
+    made = spoil(training_set, tmp_path / "spoiled.set", kinds=["empty", "noise"], grade=(1, 1), share=0.6)
+    fit(embed(made, encoder, device="cpu"), tmp_path / "quality", label="quality")
+    found = classify(spoiled, encoder, classifier, tmp_path / "run", quality=tmp_path / "quality", device="cpu")
+    reasons = Sample.open(tmp_path / "run").table["set_aside"].to_numpy()
+    assert (reasons[60:] == "empty").mean() > 0.9
+    assert (reasons[:60] == "").mean() > 0.7
+    assert found["n"] == (reasons == "").sum()
+
+
+def test_a_classifier_without_normal_cells_is_no_judge_of_quality(
+    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"--quality: a classifier of EOS, LYM, NEU, and none of these is 'normal'"
+    ) as e:
+        classify(sample, encoder, classifier, tmp_path / "run", quality=classifier, device="cpu")
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / "run").exists()

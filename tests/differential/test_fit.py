@@ -6,10 +6,13 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
+from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.labels import Labels
+from leukoscope.cells.measures import measure
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.fit import fit
+from leukoscope.differential.quality import learn_quality
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings
@@ -69,6 +72,31 @@ def test_features_that_do_not_say_where_they_are_from_are_refused(features: Feat
     assert not (tmp_path / "classifier").exists()
 
 
+def test_limits_of_quality_are_learned_from_the_labelled_cells(
+    features: Features, training_set: CellSet, tmp_path: Path
+) -> None:
+    assert fit(features, tmp_path / "without", settings=QUICK).info.quality is None
+    # In another order, and with cells that are not labelled.
+    shuffled = training_set.select(np.random.default_rng(0).permutation(300))
+    labels = Labels(features.cells.loc[:249, ["cell_id", "label"]])
+    given = {"cells": shuffled, "false_alarm": 0.1, "overlay": labels, "settings": QUICK}
+    info = fit(features, tmp_path / "classifier", **given).info
+    assert info.quality == learn_quality(measure(training_set.select(np.arange(250))), false_alarm=0.1)
+    assert info.quality.limits
+    assert Classifier.load(tmp_path / "classifier").info == info
+
+
+def test_cells_that_are_not_those_of_the_features_are_refused(
+    features: Features, training_set: CellSet, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"cells\.set: lacks 100 of the 300 labelled cells, such as .*; give the") as e:
+        fit(features, tmp_path / "classifier", cells=training_set.select(np.arange(200)))
+    assert "\n" not in str(e.value)
+    with pytest.raises(InputError, match=r"--false-alarm 1\.5: give a share between 0 and 1"):
+        fit(features, tmp_path / "classifier", cells=training_set, false_alarm=1.5)
+    assert not (tmp_path / "classifier").exists()
+
+
 @pytest.fixture
 def bundle(features: Features, tmp_path: Path) -> Path:
     fit(features, tmp_path / "classifier", settings=QUICK)
@@ -81,6 +109,7 @@ def bundle(features: Features, tmp_path: Path) -> Path:
         ({"format_version": 2}, r"classifier\.json: format 2, this version reads 1"),
         ({"clases": []}, r"classifier\.json: unknown key 'clases'; did you mean 'classes'"),
         ({"prevalence": [1.0]}, "prevalence and confusion need one entry for each of the 3 classes"),
+        ({"quality": {"limits": {}}}, r"classifier\.json: quality\.false_alarm: required, but not given"),
         ({"head": "mlp"}, r"classifier\.safetensors: does not hold the mlp head of classifier\.json"),
         ({"feature_dim": 7}, r"classifier\.safetensors: does not hold the linear head"),
     ],

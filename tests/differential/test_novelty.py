@@ -11,7 +11,7 @@ from leukoscope.differential.novelty import (
     SAMPLE_FALSE_ALARM,
     Reference,
     cells_to_notice,
-    learn_limits,
+    learn_novelty,
     sample_p,
 )
 
@@ -44,7 +44,7 @@ def test_the_mahalanobis_distance_is_that_of_scikit_learn() -> None:
 
 def test_known_cells_pass_the_limit_as_often_as_stated_and_an_unknown_kind_much_oftener() -> None:
     reference = known(600)
-    limits = learn_limits([(reference, known(2000).x)], false_alarm=0.05)
+    limits = learn_novelty([(reference, known(2000).x)], false_alarm=0.05)
     assert limits is not None
     held_out, unknown = known(2000).x, cells(3, 500)
     for distance, limit in [(reference.knn_distance, limits.knn), (reference.mahalanobis_distance, limits.mahalanobis)]:
@@ -55,15 +55,15 @@ def test_known_cells_pass_the_limit_as_often_as_stated_and_an_unknown_kind_much_
 
 def test_the_limit_is_the_conformal_quantile() -> None:
     reference, x = known(100), known(199).x
-    limits = learn_limits([(reference, x[:100]), (reference, x[100:])], false_alarm=0.01)
+    limits = learn_novelty([(reference, x[:100]), (reference, x[100:])], false_alarm=0.01)
     assert limits is not None
     assert limits.held_out == 199
     assert limits.knn == np.sort(reference.knn_distance(x))[-2]
 
 
 def test_too_few_cells_give_no_limit() -> None:
-    assert learn_limits([(known(100), known(98).x)], false_alarm=0.01) is None
-    assert learn_limits([(known(100), known(99).x)], false_alarm=0.01) is not None
+    assert learn_novelty([(known(100), known(98).x)], false_alarm=0.01) is None
+    assert learn_novelty([(known(100), known(99).x)], false_alarm=0.01) is not None
 
 
 def test_a_reference_comes_back_and_is_never_too_large(tmp_path: Path) -> None:

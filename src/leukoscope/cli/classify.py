@@ -13,6 +13,10 @@ def classify(
     classifier: Annotated[Path, typer.Argument(metavar="CLASSIFIER", help="A classifier bundle.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The run folder to make.")],
     only: Only = None,
+    quality: Annotated[
+        Path | None,
+        typer.Option("--quality", metavar="CLASSIFIER", help="A classifier that knows normal cells from spoiled ones."),
+    ] = None,
     batch: Annotated[int, typer.Option("--batch", help="Cells a step; does not change the result.", min=1)] = 256,
     total: Annotated[
         float | None, typer.Option("--total", metavar="N", help="Leukocytes in 10^9/L, for absolute counts.")
@@ -40,6 +44,7 @@ def classify(
         encoder,
         classifier,
         out,
+        quality=quality,
         batch=batch,
         device=device,
         total=total,
@@ -55,6 +60,9 @@ def classify(
         for name, row in found["classes"].items()
     ]  # fmt: skip
     say_table(["class", "called", "corrected, %", "low", "high", "range"], rows)
+    if found["set_aside"]:
+        told = ", ".join(f"{reason} {count}" for reason, count in found["set_aside"].items())
+        say(f"set aside {found['n_imaged'] - found['n']} of {found['n_imaged']} cells: {told}")
     say(f"{out}: {found['n']} cells; low and high are 95 % for the patient's share. For research use, and for review.")
     novelty = found["novelty"]
     if novelty and novelty["flag"]:

@@ -13,6 +13,13 @@ def fit(
     head: Annotated[str, typer.Option("--head", help="linear or mlp.")] = "linear",
     label: LabelColumn = "label",
     labels: LabelsFile = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option("--cells", metavar="SET", help="The CellSet of FEATURES: learns which images are set aside."),
+    ] = None,
+    false_alarm: Annotated[
+        float, typer.Option("--false-alarm", help="Share of good cells that --cells may set aside.")
+    ] = 0.01,
     group: GroupColumn = None,
     folds: Annotated[int, typer.Option("--folds", help="Folds that calibrate it and count its errors.", min=2)] = 5,
     seed: Seed = 0,
@@ -20,6 +27,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a calibrated classifier on the features of labelled cells."""
+    from leukoscope.cells.cellset import CellSet
     from leukoscope.cells.labels import Labels
     from leukoscope.differential.fit import fit as run
     from leukoscope.encoders.features import Features
@@ -30,6 +38,8 @@ def fit(
         head=classifier_head(head),
         label=label,
         overlay=Labels.read(labels) if labels else None,
+        cells=CellSet.open(cells) if cells else None,
+        false_alarm=false_alarm,
         group=group,
         n_folds=folds,
         seed=seed,

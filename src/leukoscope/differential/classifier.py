@@ -14,6 +14,7 @@ from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.calibration import apply_temperature
 from leukoscope.differential.novelty import NoveltyLimits, Reference
+from leukoscope.differential.quality import QualityLimits
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.weights import read_weights
@@ -37,7 +38,8 @@ class ClassifierInfo(Settings):
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
     training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does. ``novelty`` is None
-    where too few cells were held out to tell what is far.
+    where too few cells were held out to tell what is far. ``quality`` holds the limits learned from the training
+    cells' pixels, None where these were not at hand.
     """
 
     format_version: int = FORMAT_VERSION
@@ -60,6 +62,7 @@ class ClassifierInfo(Settings):
     folds: int
     group: str | None = None
     seed: int
+    quality: QualityLimits | None = None
 
     @model_validator(mode="after")
     def _one_entry_a_class(self) -> "ClassifierInfo":

@@ -8,10 +8,11 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import refuse_folder, write_json
 from leukoscope.common.runs import log, run_folder, run_mark
+from leukoscope.differential.aside import refuse_without_normal, set_aside, tally
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import count
 from leukoscope.differential.fhir import fhir_bundle
-from leukoscope.differential.novelty import SAMPLE_FALSE_ALARM, NoveltyLimits, sample_p
+from leukoscope.differential.novel_cells import novelty_of, novelty_of_sample
 from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import SampleInfo
 from leukoscope.encoders.bundle import Encoder
@@ -24,6 +25,7 @@ def classify(
     classifier: Classifier | Path,
     out: Path,
     *,
+    quality: Classifier | Path | None = None,
     batch: int = 256,
     device: str = "auto",
     precision: str = "auto",
@@ -31,20 +33,23 @@ def classify(
     ranges: ReferenceRanges | None = None,
     fhir: bool = False,
     seed: int = 0,
+    jobs: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Classify every cell of a sample and count: the run folder ``out`` with ``cells.csv`` and ``differential.json``.
 
     ``cells.csv`` holds ``cell_id``, ``predicted``, the calibrated probability ``p_<class>`` of each class; ``doubt``,
     the calibrated probability that the prediction is wrong; ``novelty`` and ``mahalanobis``, the distance to what the
-    classifier has learned from, 1 at the limit; and ``novel``, whether it passes the first. Features and the classifier
-    are kept with it, so that :class:`~leukoscope.differential.sample.Sample` opens the whole for review.
+    classifier has learned from, 1 at the limit; ``novel``, whether it passes the first; and ``set_aside``, the reason
+    why the cell is not counted, see :func:`~leukoscope.differential.aside.set_aside`. Features and the classifier are
+    kept with it, so that :class:`~leukoscope.differential.sample.Sample` opens the whole for review.
 
     Args:
         cellset: the sample.
         encoder: the encoder that the classifier was fitted on: a bundle, or its folder.
         classifier: a bundle, or its folder.
         out: the run folder.
+        quality: a classifier of quality on the same encoder, with a class ``normal``, or its folder.
         batch: cells a step; does not change the result.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
@@ -52,14 +57,17 @@ def classify(
         ranges: reference ranges; None takes those of :meth:`~leukoscope.differential.ranges.ReferenceRanges.read`.
         fhir: whether to write ``fhir.json``, too; see :func:`~leukoscope.differential.fhir.fhir_bundle`.
         seed: of the intervals' draws.
+        jobs: threads that measure the cells; 0 takes one a core.
         overwrite: replace what ``out`` holds.
 
     Returns:
-        What ``differential.json`` holds: see :func:`~leukoscope.differential.counts.count`; and ``novelty``, how many
-        cells are novel, how many were expected if all are of known kinds, and how probable so many are then.
+        What ``differential.json`` holds: see :func:`~leukoscope.differential.counts.count`, of the cells that count;
+        ``n_imaged`` cells in all, and ``set_aside``: how many for each reason; and ``novelty``: how many of those that
+        count are novel, how many were expected if all are of known kinds, and how probable so many are then.
 
     Raises:
-        InputError: when the classifier was fitted on another encoder, other channels, bit depth or pixel size.
+        InputError: when a classifier was fitted on another encoder, other channels, bit depth or pixel size, that of
+            quality has no class ``normal``, or no cell is left to count.
     """
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
     lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
@@ -67,16 +75,18 @@ def classify(
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
     info, ranges = classifier.info, ranges or ReferenceRanges.read()
     refuse_misfit(cellset, encoder, classifier)
+    quality = Classifier.load(quality) if isinstance(quality, Path) else quality
+    if quality is not None:
+        refuse_misfit(cellset, encoder, quality)
+        refuse_without_normal(quality, classifier)
     settings = {
-        "cells": str(cellset.path),
-        "classes": list(info.classes),
-        "head": info.head,
-        "precision": precision,
-        "total": total,
-    }
+        "cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision,
+        "quality": list(quality.info.classes) if quality else None, "total": total,
+    }  # fmt: skip
     with run_folder(out, verb="classify", settings=settings, seed=seed, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
         probabilities = classifier.probabilities(features.x)
+        aside = set_aside(cellset, features.x, classifier, quality, jobs=jobs)
         features.write(run.path / "features.h5ad")
         classifier.save(run.path / "classifier")
         sample = SampleInfo(
@@ -87,18 +97,24 @@ def classify(
             encoder_fingerprint=info.encoder_fingerprint,
         )
         write_json(run.path / "sample.json", sample.model_dump(mode="json"))
-        table = _table(cellset.ids, probabilities, info.classes).assign(**_novelty(features.x, classifier))
-        table.assign(set_aside="").to_csv(run.path / "cells.csv", index=False)
-        differential = count(
-            probabilities,
-            info.classes,
-            np.array(info.confusion),
-            np.array(info.prevalence),
-            total=total,
-            ranges=ranges,
-            seed=seed,
-        )
-        differential["novelty"] = _novel_sample(table["novel"].to_numpy(), info.novelty)
+        told = {**novelty_of(features.x, classifier), "set_aside": aside}
+        table = _table(cellset.ids, probabilities, info.classes).assign(**told)
+        table.to_csv(run.path / "cells.csv", index=False)
+        counted = table["set_aside"].to_numpy() == ""
+        differential = {
+            **count(
+                probabilities[counted],
+                info.classes,
+                np.array(info.confusion),
+                np.array(info.prevalence),
+                total=total,
+                ranges=ranges,
+                seed=seed,
+            ),
+            "n_imaged": len(cellset),
+            "set_aside": tally(aside),
+            "novelty": novelty_of_sample(told["novel"][counted], info.novelty),
+        }
         write_json(run.path / "differential.json", differential)
         if fhir:
             bundle = fhir_bundle(differential, cellset.pixels_fingerprint, run.provenance["start"], ranges=ranges)
@@ -107,7 +123,7 @@ def classify(
         run.fingerprint("encoder", info.encoder_fingerprint)
         run.fingerprint("classifier_trained_on", info.pixels_fingerprint)
         run.finish(differential)
-    log.info("differential %s: %d cells", out, len(cellset))
+    log.info("differential %s: %d of %d cells counted", out, differential["n"], len(cellset))
     return differential
 
 
@@ -145,24 +161,3 @@ def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...])
     for k, name in enumerate(classes):
         table[f"p_{name}"] = probabilities[:, k].round(6)
     return table.assign(doubt=(1 - probabilities.max(1)).round(6))
-
-
-def _novelty(x: np.ndarray, classifier: Classifier) -> dict[str, np.ndarray]:
-    """How far each cell is from all that was learned from, in units of the limit, by k-NN and by Mahalanobis."""
-    limits, reference = classifier.info.novelty, classifier.reference
-    if limits is None or reference is None:
-        nothing = np.full(len(x), np.nan)
-        return {"novelty": nothing, "mahalanobis": nothing, "novel": np.zeros(len(x), dtype=bool)}
-    distance = reference.knn_distance(x) / limits.knn
-    mahalanobis = reference.mahalanobis_distance(x) / limits.mahalanobis
-    return {"novelty": distance.round(4), "mahalanobis": mahalanobis.round(4), "novel": distance > 1}
-
-
-def _novel_sample(novel: np.ndarray, limits: NoveltyLimits | None) -> dict[str, Any] | None:
-    """Whether a sample holds more novel cells than known kinds alone would give."""
-    if limits is None:
-        return None
-    found, n = int(novel.sum()), len(novel)
-    p = sample_p(found, n, limits.false_alarm)
-    expected = limits.false_alarm * n
-    return {"cells": found, "expected": expected, "p": p, "flag": p < SAMPLE_FALSE_ALARM}

@@ -4,13 +4,14 @@ import uuid
 from typing import Any
 
 from leukoscope.differential.leukocytes import CellKind, kind_of
-from leukoscope.differential.ranges import ReferenceRanges, Unit
+from leukoscope.differential.ranges import UNITS, ReferenceRanges, Unit
 
 _LOINC = "http://loinc.org"
 _UNITS_OF_MEASURE = "http://unitsofmeasure.org"
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 _PANEL = ("69738-3", "Differential panel, method unspecified - Blood")
 _SPACE = uuid.UUID("6f1c2a5e-3b4d-5c6e-8f70-918273645546")
+_KEYS: dict[Unit, str] = {"percent": "leukocytes", "absolute": "absolute"}
 _QUANTITIES: dict[Unit, tuple[str, str]] = {"percent": ("%", "%"), "absolute": ("10*9/L", "10*9/L")}
 
 
@@ -30,10 +31,10 @@ def fhir_bundle(
         ranges: reference ranges to print beside the counts.
     """
     observations = [
-        _observation(name, row[key], unit, fingerprint, issued, ranges, row["flags"])
+        _observation(name, row[_KEYS[unit]], unit, fingerprint, issued, ranges, row["flags"])
         for name, row in differential["classes"].items()
-        for unit, key in (("percent", "leukocytes"), ("absolute", "absolute"))
-        if row[key] is not None
+        for unit in UNITS
+        if row[_KEYS[unit]] is not None
     ]
     report = {
         "resourceType": "DiagnosticReport",

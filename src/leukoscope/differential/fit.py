@@ -5,15 +5,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.folds import make_folds
 from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import Labels
+from leukoscope.cells.measures import measure as measure_cells
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import refuse_folder
 from leukoscope.common.runs import log
 from leukoscope.differential.calibration import apply_temperature, fit_temperature
 from leukoscope.differential.classifier import MARK, Classifier, ClassifierInfo, HeadName
-from leukoscope.differential.novelty import Reference, learn_limits
+from leukoscope.differential.novelty import Reference, learn_novelty
+from leukoscope.differential.quality import QualityLimits, learn_quality
 from leukoscope.encoders.device import pick_head_device
 from leukoscope.encoders.features import Features
 from leukoscope.encoders.readout import Readout
@@ -36,6 +39,8 @@ def fit(
     head: HeadName = "linear",
     label: str = "label",
     overlay: Labels | None = None,
+    cells: CellSet | None = None,
+    false_alarm: float = 0.01,
     group: str | None = None,
     n_folds: int = 5,
     seed: int = 0,
@@ -53,6 +58,9 @@ def fit(
         head: ``linear`` or ``mlp``.
         label: the column that holds the class.
         overlay: labels laid over the table, instead of the column.
+        cells: the CellSet that the features are of. Limits of quality are learned from the pixels of its labelled
+            cells, so that ``classify`` sets spoiled ones aside; None learns none.
+        false_alarm: the share of good cells that the limits may set aside.
         group: a column whose cells stay in one fold; None takes ``patient`` or else ``slide`` where the table has it,
             ``"none"`` groups nothing.
         n_folds: folds of the cross-validation.
@@ -61,11 +69,13 @@ def fit(
         overwrite: replace what ``out`` holds.
 
     Raises:
-        InputError: when labels are missing, too few for the folds, or the features do not say where they are from.
+        InputError: when labels are missing, too few for the folds, the features do not say where they are from, or
+            ``cells`` lacks labelled cells.
     """
     refuse_folder(out, MARK, overwrite=overwrite)
     source = _source(features)
     labels = labels_of_cells(features.cells, label=label, overlay=overlay)
+    quality = _limits(cells, features.ids[[each is not None for each in labels]], false_alarm)
     group = resolve_group(features.cells, group)
     settings = settings or ProbeSettings()
     folds = make_folds(features.cells, labels, n_folds=n_folds, group=group, seed=seed)
@@ -87,10 +97,11 @@ def fit(
         prevalence=tuple((np.bincount(truth, minlength=len(classes)) / len(truth)).tolist()),
         confusion=tuple(map(tuple, matrix(truth, probabilities.argmax(1), len(classes)).tolist())),
         cross_validated=unseen_scores(truth, probabilities, temperature),
-        novelty=learn_limits(held_out),
+        novelty=learn_novelty(held_out),
         folds=n_folds,
         group=group,
         seed=seed,
+        quality=quality,
     )
     known = y >= 0
     reference = Reference.of(features.x[known], y[known], seed=seed)
@@ -126,6 +137,22 @@ def splits_of(folds: pd.DataFrame, ids: np.ndarray) -> list[tuple[np.ndarray, np
         rows = {role: np.sort(row_of[part["cell_id"]].to_numpy()) for role, part in table.groupby("role")}
         splits.append((rows["train"], rows["test"]))
     return splits
+
+
+def _limits(cells: CellSet | None, labelled: np.ndarray, false_alarm: float) -> QualityLimits | None:
+    """Limits of quality, learned from the pixels of the labelled cells."""
+    if cells is None:
+        return None
+    if not 0 < false_alarm < 1:
+        raise InputError(f"--false-alarm {false_alarm}: give a share between 0 and 1")
+    rows = pd.Index(cells.ids).get_indexer(pd.Index(labelled))
+    missing = labelled[rows < 0]
+    if len(missing):
+        raise InputError(
+            f"{cells.path}: lacks {len(missing)} of the {len(labelled)} labelled cells, such as {missing[0]}; give the "
+            "CellSet that the features were embedded from"
+        )
+    return learn_quality(measure_cells(cells.select(np.unique(rows))), false_alarm=false_alarm)
 
 
 def _fit_all(

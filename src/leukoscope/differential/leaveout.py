@@ -16,7 +16,7 @@ from leukoscope.common.files import refuse_folder
 from leukoscope.common.progress import progress
 from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.fit import splits_of
-from leukoscope.differential.novelty import FALSE_ALARM, Reference, cells_to_notice, learn_limits
+from leukoscope.differential.novelty import FALSE_ALARM, Reference, cells_to_notice, learn_novelty
 from leukoscope.encoders.features import Features
 from leukoscope.probes.evaluated import labels_of_cells
 
@@ -107,7 +107,7 @@ def _without(
     inner_labels[training] = of_known[training]
     inner = make_folds(features.cells, inner_labels, n_folds=n_folds, group=group, seed=seed)
     x = features.x
-    limits = learn_limits(
+    limits = learn_novelty(
         ((Reference(x[fit], y[fit]), x[test]) for fit, test in splits_of(inner, features.ids)), false_alarm=false_alarm
     )
     if limits is None:

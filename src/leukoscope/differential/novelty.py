@@ -91,7 +91,7 @@ class Reference:
         return nearest_mean
 
 
-def learn_limits(
+def learn_novelty(
     parts: Iterable[tuple[Reference, np.ndarray]], *, false_alarm: float = FALSE_ALARM
 ) -> NoveltyLimits | None:
     """Limits that a share ``false_alarm`` of known cells passes, from cells held out of each of several references.

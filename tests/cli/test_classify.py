@@ -1,0 +1,38 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from leukoscope.cells.simulate import simulate
+from leukoscope.cells.spoil import spoil
+from leukoscope.encoders.bundle import random_encoder
+from leukoscope.encoders.embed import embed
+
+
+def test_quality_comes_first(
+    tmp_path: Path,
+    leukoscope: Callable[..., int],
+    mistake: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = simulate(tmp_path / "cells.set", cells=200, size=32, classes=["NEU", "LYM"])
+    other = simulate(tmp_path / "other.set", cells=40, size=32, classes=["NEU", "LYM"], seed=1)
+    sample = spoil(other, tmp_path / "sample.set", kinds=["saturation"], grade=(1, 1), share=0.5)
+    encoder = random_encoder("resnet18", cells, size=32)
+    encoder.save(tmp_path / "encoder")
+    embed(cells, encoder, device="cpu").write(tmp_path / "features.h5ad")
+    words = ["fit", tmp_path / "features.h5ad", tmp_path / "classifier", "--false-alarm", 0.1, "--cells"]
+    told = mistake(*words, other.path)
+    assert told.startswith(f"error: {other.path}: lacks 200 of the 200 labelled cells")
+    assert leukoscope(*words, cells.path) == 0
+    made = [tmp_path / name for name in ("encoder", "classifier", "run")]
+    assert leukoscope("classify", sample.path, *made, "--device", "cpu", "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    # One that is white all over is called empty.
+    assert found["set_aside"]["saturated"] > 0.8 * (sample.cells["quality"] == "saturation").sum()
+    assert found["n"] + sum(found["set_aside"].values()) == found["n_imaged"] == 40
+    assert any(line.startswith(f"set aside {40 - found['n']} of 40 cells: saturated ") for line in lines)
+    told = mistake("classify", sample.path, *made, "--overwrite", "--quality", tmp_path / "classifier")
+    assert told.startswith("error: --quality: a classifier of LYM, NEU, and none of these is 'normal'")
