@@ -1,10 +1,11 @@
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from leukoscope.cli.options import Device, Json, Only, Overwrite, Seed
 from leukoscope.cli.output import say, say_json, say_table
+from leukoscope.common.errors import InputError
 
 
 def classify(
@@ -13,6 +14,10 @@ def classify(
     classifier: Annotated[Path, typer.Argument(metavar="CLASSIFIER", help="A classifier bundle.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The run folder to make.")],
     only: Only = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="COLUMN", help="Classify the cells of each value apart, such as each patient."),
+    ] = None,
     quality: Annotated[
         Path | None,
         typer.Option("--quality", metavar="CLASSIFIER", help="A classifier that knows normal cells from spoiled ones."),
@@ -33,27 +38,33 @@ def classify(
     """Classify the cells of a sample and count them."""
     from leukoscope.cells.cellset import CellSet
     from leukoscope.differential.classify import classify as run
+    from leukoscope.differential.many import TABLE, classify_each
     from leukoscope.differential.ranges import ReferenceRanges
     from leukoscope.report.sample_page import write_sample_report
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
     limits = ReferenceRanges.read(ranges)
-    found = run(
-        cells,
-        encoder,
-        classifier,
-        out,
-        quality=quality,
-        batch=batch,
-        device=device,
-        total=total,
-        ranges=limits,
-        fhir=fhir,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    options: dict[str, Any] = {
+        "quality": quality, "batch": batch, "device": device, "ranges": limits, "fhir": fhir, "seed": seed,
+    }  # fmt: skip
+    if by is not None:
+        if total is not None:
+            raise InputError("--total: is of one patient; give it without --by")
+        samples = []
+        for path in classify_each(cells, encoder, classifier, out, by=by, overwrite=overwrite, **options):
+            write_sample_report(path, ranges=limits)
+            samples.append(path)
+        say(f"{out}: {len(samples)} samples, a folder each, and {TABLE}. For research use, and for review.")
+        say_json(json, {"samples": [str(path) for path in samples]})
+        return
+    found = run(cells, encoder, classifier, out, total=total, overwrite=overwrite, **options)
     write_sample_report(out, ranges=limits)
+    _say(out, found)
+    say_json(json, {"run": str(out), **found})
+
+
+def _say(out: Path, found: dict[str, Any]) -> None:
     rows = [
         (name, row["count"], *(f"{100 * value:.1f}" for value in (row["corrected_proportion"], *row["patient"])),
          ", ".join(each["flag"] + ("" if each["certain"] else "?") for each in row["flags"]))
@@ -67,4 +78,3 @@ def classify(
     novelty = found["novelty"]
     if novelty and novelty["flag"]:
         say(f"{novelty['cells']} cells are unlike all known kinds ({novelty['expected']:.0f} expected): look at them.")
-    say_json(json, {"run": str(out), **found})

@@ -7,6 +7,7 @@ import typer
 from leukoscope.cli.audit import audit
 from leukoscope.cli.classify import classify
 from leukoscope.cli.cohort import cohort
+from leukoscope.cli.compare import compare
 from leukoscope.cli.coverage import coverage
 from leukoscope.cli.datasets import datasets
 from leukoscope.cli.demo import demo
@@ -48,6 +49,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 app.command("classify")(classify)
 app.command("cohort")(cohort)
+app.command("compare")(compare)
 app.command("coverage")(coverage)
 app.command("datasets")(datasets)
 app.command("demo")(demo)

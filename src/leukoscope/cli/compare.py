@@ -1,0 +1,38 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leukoscope.cli.options import Json, Overwrite, Seed
+from leukoscope.cli.output import percent, say, say_json, say_table
+from leukoscope.common.errors import InputError
+
+_SAMPLE = "Run folders of 'leukoscope classify', in the order of the trend, and last the run folder to make."
+
+
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="SAMPLE... OUT", help=_SAMPLE)],
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Set classified samples side by side: a trend, and each one's difference from the first."""
+    from leukoscope.differential.compare import compare as run
+    from leukoscope.differential.sample import Sample
+    from leukoscope.report.comparison_page import write_comparison_report
+
+    *given, out = paths
+    names = [path.resolve().name for path in given]
+    if len(set(names)) < len(names):
+        raise InputError("compare: two samples have the same name; name their folders apart")
+    found = run({name: Sample.open(path) for name, path in zip(names, given, strict=True)}, out, seed=seed,
+                overwrite=overwrite)  # fmt: skip
+    write_comparison_report(out)
+    by_class = {kind: [row for row in found["rows"] if row["class"] == kind] for kind in found["classes"]}
+    rows = [
+        (kind, *(f"{percent(row['share'])} [{percent(row['low'])}, {percent(row['high'])}]" for row in own))
+        for kind, own in by_class.items()
+    ]
+    say_table(["class", *found["samples"]], rows)
+    say(f"{out}: shares in per cent, with 95 % intervals for the patient; differences are on the page.")
+    say_json(json, {"run": str(out), **found})

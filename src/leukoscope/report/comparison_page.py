@@ -1,0 +1,103 @@
+from pathlib import Path
+from typing import Any
+
+from leukoscope.common.files import read_json, whole_file
+from leukoscope.common.runs import log
+from leukoscope.common.settings import read_yaml
+from leukoscope.report import context
+from leukoscope.report.drawing import FAINT, Picture, colour, figure, keep
+from leukoscope.report.tables import Field, Group, Table
+from leukoscope.report.template import render
+
+_WIDTH = 7.2  # inches: the text of an A4 page
+_ACROSS = 3
+SECTIONS = (
+    ("trend", "Trend"),
+    ("shares", "Shares"),
+    ("differences", "Differences"),
+    ("origin", "Where this comes from"),
+)
+
+
+def write_comparison_report(run: Path, *, title: str | None = None) -> Path:
+    """Write ``report.html`` and ``figures/`` into the run folder of ``leukoscope compare``; return the page's path."""
+    results = read_json(run / "results.json")
+    page = render(
+        "comparison.html.j2",
+        title=title or f"Comparison of {', '.join(results['samples'])}",
+        facts=[("samples", str(len(results["samples"]))), ("classes", str(len(results["classes"])))],
+        sections=SECTIONS,
+        drawn=_draw(results, run / "figures"),
+        shares=_share_table(results),
+        differences=_difference_table(results),
+        provenance=context.provenance(read_json(run / "provenance.json"), read_yaml(run / "recipe.yaml")),
+        research_use=context.RESEARCH_USE,
+    )
+    path = run / "report.html"
+    with whole_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    log.info("report: %s", path)
+    return path
+
+
+def _draw(results: dict[str, Any], folder: Path) -> Picture:
+    """A panel for each class: its share in every sample, in order."""
+    samples, classes = results["samples"], results["classes"]
+    down = -(-len(classes) // _ACROSS)
+    with figure(_WIDTH, 0.4 + 1.5 * down) as drawn:
+        panels = drawn.subplots(down, _ACROSS, squeeze=False, sharex=True).ravel()
+        for place, (axes, kind) in enumerate(zip(panels, classes, strict=False)):
+            own = [row for row in results["rows"] if row["class"] == kind]
+            shares = [100 * row["share"] for row in own]
+            ends = [
+                [100 * (row["share"] - row["low"]) for row in own],
+                [100 * (row["high"] - row["share"]) for row in own],
+            ]
+            clipped = [[max(0.0, each) for each in side] for side in ends]
+            axes.plot(range(len(own)), shares, color=FAINT, linewidth=0.8)
+            axes.errorbar(range(len(own)), shares, yerr=clipped, fmt="o", color=colour(place), capsize=2, markersize=4)
+            axes.set_title(kind)
+            axes.set_ylim(bottom=0)
+            axes.set_xticks(range(len(samples)), samples, rotation=45, ha="right")
+        for axes in panels[len(classes) :]:
+            axes.set_axis_off()
+        caption = "Share of each class in per cent, corrected, with its 95 % interval for the patient."
+        return keep(drawn, folder, "trend", alt=f"Shares in {', '.join(samples)}", caption=caption)
+
+
+def _share_table(results: dict[str, Any]) -> Table:
+    rows = [
+        [Field(kind), *(Field(f"{100 * row['share']:.1f}", small=_ends(row["low"], row["high"])) for row in own)]
+        for kind in results["classes"]
+        if (own := [row for row in results["rows"] if row["class"] == kind])
+    ]
+    caption = "Share of each class in per cent, and its 95 % interval for the patient."
+    return Table("shares", caption, ["class", *results["samples"]], [Group("", rows)])
+
+
+def _difference_table(results: dict[str, Any]) -> Table:
+    first, *others = results["samples"]
+    rows = []
+    for kind in results["classes"]:
+        own = [row for row in results["rows"] if row["class"] == kind and row["sample"] != first]
+        fields = [Field(kind)]
+        for row in own:
+            clear = row["difference_low"] > 0 or row["difference_high"] < 0
+            fields.append(
+                Field(
+                    f"{100 * row['difference']:+.1f}",
+                    small=f"{_ends(row['difference_low'], row['difference_high'])}; {row['p_above_first']:.2f}",
+                    strong=clear,
+                )
+            )
+        rows.append(fields)
+    caption = (
+        f"Difference from {first} in points of per cent, its 95 % interval, and the posterior probability that the "
+        "share is greater than there. Strong: the interval leaves 0 out; "
+        f"{len(rows) * len(others)} differences were looked at."
+    )
+    return Table("differences", caption, ["class", *others], [Group("", rows)])
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"

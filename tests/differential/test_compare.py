@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from leukoscope.common.errors import InputError
+from leukoscope.differential.classify import classify
+from leukoscope.differential.compare import compare
+from leukoscope.differential.fit import fit
+from leukoscope.differential.sample import Sample
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.features import Features
+from leukoscope.report.comparison_page import write_comparison_report
+
+from .conftest import write_set
+
+
+@pytest.fixture(scope="module")
+def samples(encoder: Encoder, features: Features, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
+    folder = tmp_path_factory.mktemp("compare")
+    classifier = fit(features, folder / "classifier")
+    found = {}
+    for name, amounts in {"before": [10, 60, 130], "after": [80, 20, 100], "again": [10, 60, 130]}.items():
+        cells = write_set(folder / f"{name}.set", np.repeat([0, 1, 2], amounts), seed=len(found) + 11)
+        classify(cells, encoder, classifier, folder / name, device="cpu")
+        found[name] = Sample.open(folder / name)
+    return found
+
+
+def test_what_changed_is_told_and_what_did_not_is_not(samples: dict[str, Sample], tmp_path: Path) -> None:
+    rows = compare(samples, tmp_path / "run")["rows"]
+    eosinophils = {row["sample"]: row for row in rows if row["class"] == "EOS"}
+    assert "difference" not in eosinophils["before"]
+    after, again = eosinophils["after"], eosinophils["again"]
+    assert after["difference_low"] < 0.35 < after["difference_high"]
+    assert after["difference_low"] > 0.2
+    assert after["p_above_first"] > 0.999
+    assert again["difference_low"] < 0 < again["difference_high"]
+    assert after["difference_high"] - after["difference_low"] > after["high"] - after["low"]
+    page = write_comparison_report(tmp_path / "run").read_text()
+    assert "Difference from before" in page
+    assert (tmp_path / "run" / "tables" / "comparison.csv").is_file()
+
+
+def test_samples_of_other_classifiers_and_a_single_one_are_refused(
+    samples: dict[str, Sample], encoder: Encoder, features: Features, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="give two samples or more"):
+        compare({"before": samples["before"]}, tmp_path / "run")
+    other = fit(features, tmp_path / "other", seed=5)
+    classify(samples["after"].cellset, encoder, other, tmp_path / "elsewhere", device="cpu")
+    with pytest.raises(InputError, match="elsewhere was called by another classifier than before"):
+        compare({"before": samples["before"], "elsewhere": Sample.open(tmp_path / "elsewhere")}, tmp_path / "run")

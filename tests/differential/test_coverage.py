@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukoscope.cells.composition import Compositions
+from leukoscope.common.errors import InputError
+from leukoscope.differential.coverage import Pool, coverage
+from leukoscope.encoders.features import Features
+
+BLOOD = Compositions({"NEU": (55.0, 75.0), "LYM": (20.0, 40.0), "EOS": (1.0, 6.0)}, {"healthy": {}})
+UNS = {"encoder_fingerprint": "e", "timm_name": "t", "channels": ["grey"], "bit_depth": 8, "pixels_fingerprint": "p"}
+
+
+def features(n: int, seed: int, *, moved: float = 0.0) -> Features:
+    """Three kinds that overlap on a line; where they are ``moved``, a classifier calls them wrongly."""
+    random = np.random.default_rng(seed)
+    kinds = np.arange(n) % 3
+    x = random.normal(size=(n, 4))
+    x[:, 0] += 2.5 * kinds + moved
+    table = pd.DataFrame(
+        {"cell_id": [f"{seed}-{i}:x" for i in range(n)], "label": np.array(["EOS", "LYM", "NEU"])[kinds]}
+    )
+    return Features(x.astype(np.float32), table, UNS)
+
+
+def test_intervals_cover_as_trained_and_under_a_shift_only_the_audited_ones(tmp_path: Path) -> None:
+    found = coverage(
+        features(2400, 0), tmp_path / "run", BLOOD, shifted=features(1200, 1, moved=1.0), sizes=(200,), samples=60,
+        splits=3, audit=60,
+    )  # fmt: skip
+    as_trained, shifted = found["summary"]
+    assert (as_trained["condition"], shifted["condition"]) == ("as trained", "shifted")
+    assert as_trained["corrected_error"] < 0.8 * as_trained["raw_error"]
+    for interval in ("composition", "patient", "audited_composition", "audited_patient"):
+        assert as_trained[interval]["mean"] > 0.9
+    for interval in ("composition", "patient"):
+        assert shifted[interval]["mean"] < 0.75
+    for interval in ("audited_composition", "audited_patient"):
+        assert shifted[interval]["mean"] > 0.9
+    table = pd.read_csv(tmp_path / "run" / "tables" / "coverage.csv")
+    assert len(table) == 2 * 3
+    assert (table["samples"] == 60).all()
+
+
+def test_samples_are_of_the_composition_asked_for_and_no_cell_comes_twice() -> None:
+    y = np.repeat([0, 1, 2], [500, 500, 30])
+    pool, rng = Pool(np.eye(3)[y], y), np.random.default_rng(0)
+    rows = pool.sample(np.array([0.6, 0.35, 0.05]), 300, rng)
+    assert len(rows) == len(set(rows)) == 300
+    assert np.abs(np.bincount(y[rows]) / 300 - [0.6, 0.35, 0.05]).max() < 0.1
+    assert len(pool.sample(np.array([0.0, 0.0, 1.0]), 100, rng)) == 100
+    with pytest.raises(InputError, match="no cell is left of class 2"):
+        Pool(np.eye(3)[y[:1000]], y[:1000]).sample(np.array([0.0, 0.0, 1.0]), 10, rng)
+
+
+def test_an_unknown_type_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown patient type 'anaemia'"):
+        coverage(features(300, 0), tmp_path / "run", BLOOD, types=("anaemia",))

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from leukoscope.cells.cellset import CellSet
+from leukoscope.common.errors import InputError
+from leukoscope.differential.fit import fit
+from leukoscope.differential.many import classify_each
+from leukoscope.encoders.bundle import Encoder
+from leukoscope.encoders.features import Features
+
+
+@pytest.fixture(scope="module")
+def bundles(encoder: Encoder, features: Features, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("many")
+    encoder.save(folder / "encoder")
+    fit(features, folder / "classifier")
+    return folder / "encoder", folder / "classifier"
+
+
+def test_each_patient_is_a_sample_and_a_call_cut_off_goes_on(
+    training_set: CellSet, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cut_off = classify_each(training_set, *bundles, tmp_path / "out", by="patient", device="cpu")
+    first = next(cut_off)
+    cut_off.close()
+    made = (first / "results.json").stat().st_mtime_ns
+    assert not (tmp_path / "out" / "differentials.csv").exists()
+    done = list(classify_each(training_set, *bundles, tmp_path / "out", by="patient", device="cpu"))
+    assert [path.name for path in done] == [f"P{number}" for number in range(10)]
+    assert (first / "results.json").stat().st_mtime_ns == made
+    table = pd.read_csv(tmp_path / "out" / "differentials.csv")
+    assert len(table) == 30
+    assert table.groupby("sample")["count"].sum().eq(30).all()
+    assert table.groupby("sample")["share"].sum().to_numpy() == pytest.approx(1)
+
+
+def test_a_name_that_is_no_folder_and_a_missing_column_are_refused(
+    training_set: CellSet, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no column 'visit'"):
+        next(classify_each(training_set, *bundles, tmp_path / "out", by="visit"))
+    strange = CellSet(training_set.path, training_set.info, training_set.cells.assign(patient="../P1"))
+    with pytest.raises(InputError, match=r"patient '\.\./P1' cannot be the name of a folder"):
+        next(classify_each(strange, *bundles, tmp_path / "out", by="patient"))
+    nobody = CellSet(training_set.path, training_set.info, training_set.cells.assign(patient=None))
+    with pytest.raises(InputError, match="the column 'patient' names no sample"):
+        next(classify_each(nobody, *bundles, tmp_path / "out", by="patient"))
