@@ -9,7 +9,7 @@ from leukoscope.common.runs import log
 _HARDLY_INVERTIBLE = 100.0
 _WEIGHT_OF_SUM = 1e3
 _MOST_STEPS = 10_000
-_STILL = 1e-8
+_STILL = 1e-6
 
 
 def adjusted_proportions(counts: np.ndarray, confusion: np.ndarray) -> np.ndarray:

@@ -66,11 +66,9 @@ def composition_posterior(counts: np.ndarray, confusion: np.ndarray, *, seed: in
     share = _dirichlet(rng, np.broadcast_to(counts + _SHARE_PRIOR, (_CHAINS, classes)))
     compositions, shares = [], []
     for step in range(_BURN_IN + _KEPT * _THINNED):
-        # (chains, true class, called class)
-        cells = np.zeros_like(called)
-        for call in np.flatnonzero(counts):
-            weight = share * called[:, :, call]
-            cells[:, :, call] = rng.multinomial(counts[call], weight / weight.sum(axis=1, keepdims=True))
+        # (chains, called class, true class): whose the cells of each call may be, and whose they are drawn to be.
+        weight = (share[:, :, None] * called).swapaxes(1, 2)
+        cells = rng.multinomial(counts, weight / weight.sum(axis=2, keepdims=True)).swapaxes(1, 2)
         of_class = cells.sum(axis=2)
         share = _dirichlet(rng, of_class + _SHARE_PRIOR)
         called = _dirichlet(rng, prior + cells)
