@@ -43,11 +43,13 @@ def say_samples(samples: Mapping[str, Mapping[str, Any]]) -> None:
         rows, known = [], sum(sample["truth"].values())
         for kind, found in sample["classes"].items():
             true = f"{100 * sample['truth'].get(kind, 0) / known:.1f}" if known else "-"
-            low, high = (100 * limit for limit in found["wilson"])
-            share = f"{100 * found['proportion']:.1f} [{low:.1f}, {high:.1f}]"
-            corrected = f"{100 * found['adjusted_proportion']:.1f}"
-            rows.append([kind, found["count"], share, corrected, true])
-        say_table(["", "cells", "% [95 %]", "corrected %", "true %"], rows)
+            low, high = (100 * limit for limit in found["composition"])
+            corrected = f"{100 * found['corrected_proportion']:.1f} [{low:.1f}, {high:.1f}]"
+            rows.append([kind, found["count"], f"{100 * found['proportion']:.1f}", corrected, true])
+        say_table(["", "called", "%", "corrected % [95 %]", "true %"], rows)
+        if sample["set_aside"]:
+            told = ", ".join(f"{count} {reason}" for reason, count in sample["set_aside"].items())
+            say(f"set aside: {told}")
 
 
 def _interval(metric: Mapping[str, float]) -> str:

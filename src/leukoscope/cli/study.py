@@ -33,4 +33,7 @@ def study(
         say(f"report: {out / 'tasks' / name / 'report.html'}")
     for name in results["cohorts"]:
         say(f"report: {out / 'cohorts' / name / 'report.html'}")
+    for name in results["samples"]:
+        say(f"report: {out / 'samples' / name / 'report.html'}; to look through its cells: leukoscope review "
+            f"{out / 'samples' / name}")  # fmt: skip
     say_json(json, {"out": str(out), "seconds": results["seconds"]})

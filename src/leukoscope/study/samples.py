@@ -8,8 +8,8 @@ from leukoscope.common.files import read_json
 from leukoscope.common.runs import log
 from leukoscope.differential.classify import classify
 from leukoscope.differential.fit import fit
-from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
+from leukoscope.report.sample_page import write_sample_report
 from leukoscope.study.encoders import largest_rankme
 from leukoscope.study.tasks import feature_name, probe_settings
 from leukoscope.study.workspace import Workspace, classes_of
@@ -33,13 +33,14 @@ def classify_sample(space: Workspace, name: str, bundles: Mapping[str, Path]) ->
     if not classifier.exists():
         log.info("sample %s: fit %s on %s", name, sample.head, sample.task)
         features = Features.read(space.features_path(sample.task, feature_name(sample.encoder, trial)))
-        _, labels = space.annotated(task)
+        annotated, labels = space.annotated(task)
         settings = probe_settings(space, sample.task)
         fit(
             features,
             classifier,
             head=sample.head,
             overlay=labels,
+            cells=annotated,
             group=task.group,
             n_folds=task.folds,
             seed=space.recipe.seed,
@@ -47,7 +48,8 @@ def classify_sample(space: Workspace, name: str, bundles: Mapping[str, Path]) ->
         )
     cells, out = space.cells(sample.cells), space.out / "samples" / name
     if not out.exists():
-        classify(cells, Encoder.load(bundles[trial]), classifier, out, device=device)
+        classify(cells, bundles[trial], classifier, out, device=device)
+        write_sample_report(out, title=f"Differential: {name}")
     differential = read_json(out / "differential.json")
     truth: dict[str, int] = {}
     if task.label in cells.cells.columns:
