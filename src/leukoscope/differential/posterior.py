@@ -42,7 +42,9 @@ class Posterior:
         return (0.0 if low == 0 else float(lowest)), float(highest)
 
 
-def composition_posterior(counts: np.ndarray, confusion: np.ndarray, *, seed: int = 0) -> Posterior:
+def composition_posterior(
+    counts: np.ndarray, confusion: np.ndarray, *, seed: int = 0, chains: int = _CHAINS
+) -> Posterior:
     r"""Sample the posterior of a sample's composition and of the proportions behind it.
 
     The model of Ziegler and Czyż 2024 (arXiv:2302.09159, section 3; Bayesian quantification with black-box
@@ -58,12 +60,13 @@ def composition_posterior(counts: np.ndarray, confusion: np.ndarray, *, seed: in
         counts: how many cells were called each class ``(K,)``.
         confusion: cross-validated counts ``(K, K)`` by true (row) and predicted class.
         seed: of the draws.
+        chains: how many, of 50 draws each; fewer are quicker and leave the ends of intervals less exact.
     """
     rng = np.random.default_rng(seed)
     classes = len(counts)
-    prior = np.broadcast_to(confusion + _ROW_PRIOR / classes, (_CHAINS, classes, classes))
+    prior = np.broadcast_to(confusion + _ROW_PRIOR / classes, (chains, classes, classes))
     called = _dirichlet(rng, prior)
-    share = _dirichlet(rng, np.broadcast_to(counts + _SHARE_PRIOR, (_CHAINS, classes)))
+    share = _dirichlet(rng, np.broadcast_to(counts + _SHARE_PRIOR, (chains, classes)))
     compositions, shares = [], []
     for step in range(_BURN_IN + _KEPT * _THINNED):
         # (chains, called class, true class): whose the cells of each call may be, and whose they are drawn to be.
