@@ -136,7 +136,7 @@ def _shown(session: Session, sample: Opened, who: Visitor, view: View, cells: Se
         Opinion.sample_id == sample.id, Opinion.row.in_([cell.row for cell in cells]),
         Opinion.reviewer_id == who.reviewer_id, Opinion.decision.is_(False),
     )  # fmt: skip
-    mine = dict(session.execute(select(Opinion.row, Opinion.label).where(*wanted)).tuples().all())
+    mine = dict(session.execute(select(Opinion.row, Opinion.label).where(*wanted)).all())
     return [
         Shown(
             row=cell.row,
