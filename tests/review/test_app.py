@@ -28,8 +28,17 @@ def laboratory(serving, run, tmp_path) -> str:
     return serving(run, store=store)
 
 
-PAGES = ("/", "/samples/1", "/samples/1/gallery", "/samples/1/gallery?of=1&sort=novelty&unseen=true", "/samples/1/audit",
-         "/samples/1/gallery?of=-1", "/samples/1/disputes", "/samples/1/similar/3", "/samples/1/history/3")  # fmt: skip
+PAGES = (
+    "/",
+    "/samples/1",
+    "/samples/1/gallery",
+    "/samples/1/gallery?of=1&sort=novelty&unseen=true",
+    "/samples/1/gallery?of=-1",
+    "/samples/1/audit",
+    "/samples/1/disputes",
+    "/samples/1/similar/3",
+    "/samples/1/history/3",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
