@@ -22,7 +22,7 @@ from leukoscope.common.files import write_json
 from leukoscope.differential.sample import Sample, SampleInfo
 from leukoscope.encoders.features import Features
 from leukoscope.review.opened import Opened
-from leukoscope.review.serve import open_desk
+from leukoscope.review.serve import listen, open_desk
 from leukoscope.review.store.database import Store
 from leukoscope.review.web.app import create_app
 from leukoscope.review.web.desk import Desk
@@ -140,7 +140,7 @@ def _free_port() -> int:
 def answering(desk: Desk) -> Iterator[str]:
     """A real server of ``desk`` in a thread; yields its address."""
     server = uvicorn.Server(uvicorn.Config(create_app(desk, hosts=LOOPBACK), log_config=None, access_log=False))
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:

@@ -52,7 +52,7 @@ def serve(desk: Desk, *, host: str, port: int, browser: bool) -> None:
     Raises:
         InputError: when the address cannot be listened at.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
     print(f"review at {address} (stop with Ctrl+C)", flush=True)
     if browser:
@@ -70,9 +70,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at ``host`` and ``port``.
+
+    Raises:
+        InputError: when it cannot.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise InputError(f"--host {host} --port {port}: cannot listen there ({error.strerror})") from None
+        reason = str(error.strerror).partition(" (while")[0]
+        raise InputError(f"--host {host} --port {port}: cannot listen there ({reason})") from None
+    # asyncio sets this on sockets of its own only; without it answers wait 40 ms for the client's acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

@@ -77,6 +77,10 @@ def _engine(url: str) -> Engine:
         engine = create_engine(address, connect_args={"timeout": 30}, pool_size=40, max_overflow=20)
     except (ArgumentError, NoSuchModuleError):
         raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME") from None
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{shown(url)}: needs {error.name}, which is not installed: pip install 'leukoscope[review]'"
+        ) from None
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
