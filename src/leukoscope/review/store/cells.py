@@ -112,7 +112,8 @@ def gallery_page(
 
 def audit_queue(session: Session, sample_id: int, *, size: int) -> Sequence[CellRow]:
     """The next cells of the audit: those counted that nobody has an opinion of, in the order they were drawn in."""
-    wanted = (CellRow.sample_id == sample_id, CellRow.opinions == 0, CellRow.gallery >= 0)
+    # By ``set_aside``, not ``gallery``: a range of that would lead SQLite to an index of another order.
+    wanted = (CellRow.sample_id == sample_id, CellRow.opinions == 0, CellRow.set_aside == "")
     return session.scalars(select(CellRow).where(*wanted).order_by(CellRow.shuffled).limit(size)).all()
 
 
