@@ -19,7 +19,11 @@ from sqlalchemy import create_engine, text
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.files import write_json
+from leukoscope.differential.classify import classify
+from leukoscope.differential.fit import fit
 from leukoscope.differential.sample import Sample, SampleInfo
+from leukoscope.encoders.bundle import random_encoder
+from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 from leukoscope.review.opened import Opened
 from leukoscope.review.serve import listen, open_desk
@@ -27,6 +31,8 @@ from leukoscope.review.store.database import Store
 from leukoscope.review.web.app import create_app
 from leukoscope.review.web.desk import Desk
 from leukoscope.review.web.security import LOOPBACK
+
+from ..differential.conftest import write_set
 
 KINDS = ("EOS", "LYM", "NEU")
 
@@ -76,6 +82,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sample(run: Path) -> Sample:
     return Sample.open(run)
+
+
+@pytest.fixture(scope="session")
+def truth() -> np.ndarray:
+    return np.random.default_rng(1).choice(3, 240, p=[0.2, 0.3, 0.5])
+
+
+@pytest.fixture(scope="session")
+def shifted(tmp_path_factory: pytest.TempPathFactory, truth: np.ndarray) -> Path:
+    """A sample of darker cells than the classifier learned from, so that it errs."""
+    folder = tmp_path_factory.mktemp("shifted")
+    training = write_set(folder / "training.set", np.arange(150) % 3, seed=0, pixel_size_um=0.5)
+    encoder = random_encoder("resnet18", training, size=24, seed=0)
+    encoder.save(folder / "encoder")
+    classifier = fit(embed(training, encoder, device="cpu"), folder / "classifier")
+    cells = write_set(folder / "sample.set", truth, seed=2, pixel_size_um=0.5)
+    images = np.load(cells.path / "images.npy")
+    np.save(cells.path / "images.npy", (images * 0.8).astype(images.dtype))
+    classify(CellSet.open(cells.path), folder / "encoder", classifier, folder / "run", device="cpu")
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")

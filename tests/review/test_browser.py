@@ -211,6 +211,23 @@ def test_a_sample_is_reviewed_and_signed_and_frozen(ann, store):
         assert len(session.scalars(select(Action)).all()) == 3
 
 
+def test_a_review_teaches_and_shows_what_would_change_before_it_is_kept(serving, shifted, store, tab):
+    page = tab()
+    page.address = serving(shifted, store=store, reviewer="ann")
+    page.goto(f"{page.address}/samples/1/audit")
+    press(page, "x Enter", "24 cells: as called")
+    page.goto(f"{page.address}/samples/1")
+    page.get_by_role("link", name="Learn from this review").click()
+    page.get_by_role("button", name="Learn from this review").click()
+    page.get_by_text("Learned from 24 reviewed cells.").wait_for()
+    page.get_by_role("link", name="Cells worth a look").click()
+    page.wait_for_url("**/proposed")
+    press(page, "Enter", f"Cell {rows_on(page)[0]}: as called")
+    page.go_back()
+    page.get_by_role("button", name="Keep the new classifier").click()
+    page.get_by_text("Kept as run/learned-").wait_for()
+
+
 def test_a_label_after_another_signed_says_so(ann):
     other = ann.context.new_page()
     other.goto(f"{ann.address}/samples/1")
@@ -223,7 +240,7 @@ def test_a_label_after_another_signed_says_so(ann):
 
 
 PATHS = ("", "/gallery", "/gallery?of=1&zoom=2", "/gallery?blind=true", "/audit", "/disputes", "/similar/3",
-         "/history/3", "/signed")  # fmt: skip
+         "/history/3", "/learned", "/signed")  # fmt: skip
 
 
 @pytest.fixture

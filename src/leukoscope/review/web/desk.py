@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Form, Header, HTTPException, Request
 from sqlalchemy.orm import Session
 
+from leukoscope.review.learning import Learned
 from leukoscope.review.opened import Opened
 from leukoscope.review.standing import Standing, latest_action, standing
 from leukoscope.review.store.accounts import Visitor, visitor
@@ -27,13 +28,14 @@ class Desk:
     """Where a server works: ``samples`` by their ids in the store.
 
     ``local`` is the one reviewer of a page that only this machine can reach, None where people log in. ``blind`` hides
-    what the classifier and other people say, whatever a reviewer chooses.
+    what the classifier and other people say, whatever a reviewer chooses. ``learned`` holds the last refit of a sample.
     """
 
     store: Store
     samples: dict[int, Opened]
     local: Visitor | None
     blind: bool = False
+    learned: dict[int, Learned] = field(default_factory=dict)
     _standings: Callable[[int, int], Standing] = field(init=False)
 
     def __post_init__(self) -> None:

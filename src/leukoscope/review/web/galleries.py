@@ -85,7 +85,7 @@ def gallery(
         title = "All cells" if of is None else "Set aside" if of == SET_ASIDE else f"Called {sample.classes[of]}"
         asked = {"of": "" if of is None else of, "sort": sort.value, "unseen": str(unseen).lower()}
         following = None if found.after is None else {**asked, "after": found.after}
-        return _cells_page(session, desk, sample, who, view, found.cells, title, "gallery", following,
+        return show_cells(session, desk, sample, who, view, found.cells, title, "gallery", following,
                            filters={"of": of, "sort": sort, "unseen": unseen})  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def audit(sample: AtSample, desk: AtDesk, who: Reader, view: AtView) -> Response
     """The next cells of the audit, in the order they were drawn in."""
     with desk.store.reading() as session:
         cells = audit_queue(session, sample.id, size=A_TURN)
-        return _cells_page(session, desk, sample, who, view, cells, "Audit", "audit", {} if cells else None)
+        return show_cells(session, desk, sample, who, view, cells, "Audit", "audit", {} if cells else None)
 
 
 @router.get("/samples/{sample_id}/disputes")
@@ -102,7 +102,7 @@ def disputed(sample: AtSample, desk: AtDesk, who: Reader, view: AtView) -> Respo
     """Cells that reviewers disagree on, for a third reader."""
     with desk.store.reading() as session:
         cells = disputes(session, sample.id, size=A_TURN)
-        return _cells_page(session, desk, sample, who, view, cells, "Disputes", "dispute", {} if cells else None)
+        return show_cells(session, desk, sample, who, view, cells, "Disputes", "dispute", {} if cells else None)
 
 
 @router.get("/samples/{sample_id}/similar/{row}")
@@ -112,13 +112,14 @@ def similar(sample: AtSample, desk: AtDesk, who: Reader, view: AtView, row: int)
         raise HTTPException(404, f"cell {row}: the sample has no such cell")
     with desk.store.reading() as session:
         cells = cells_at(session, sample.id, sample.similar(row, A_PAGE))
-        return _cells_page(session, desk, sample, who, view, cells, f"Similar to cell {row}", "similar", None)
+        return show_cells(session, desk, sample, who, view, cells, f"Similar to cell {row}", "similar", None)
 
 
-def _cells_page(
+def show_cells(
     session: Session, desk: Desk, sample: Opened, who: Visitor, view: View, cells: Sequence[CellRow], title: str,
     source: Source, following: Mapping[str, Any] | None, *, filters: Mapping[str, Any] | None = None,
 ) -> Response:  # fmt: skip
+    """The page of ``cells``, on which they are labelled; labels given there come from ``source``."""
     kept = {"low": view.low, "high": view.high, "zoom": view.zoom, "blind": str(view.blind).lower()}
     magnification = Magnification.of(sample.sample.cellset)
     return page(
