@@ -1,6 +1,7 @@
 import hashlib
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -11,6 +12,7 @@ from leukoscope.differential.sample import Sample
 from leukoscope.report.drawing import png
 from leukoscope.report.galleries import visible
 from leukoscope.review.contrast import with_contrast
+from leukoscope.review.heat import drawn_heat
 from leukoscope.review.store.cells import import_sample
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow, SampleRow
@@ -34,6 +36,7 @@ class Opened:
     predicted: np.ndarray
     counted: np.ndarray
     queue: np.ndarray
+    _explaining: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, store: Store, sample: Sample, *, seed: int | None = None) -> "Opened":
@@ -86,6 +89,19 @@ class Opened:
             return png(visible(cellset.read([row])[0], cellset))
 
         return lru_cache(maxsize=_THUMBNAILS)(draw)
+
+    def heat(self, row: int) -> bytes:
+        """A PNG of a cell under the heat of where the evidence for its predicted class lies (Grad-CAM).
+
+        Raises:
+            InputError: when the encoder is not where it was.
+        """
+        with self._explaining:  # gradients take the memory of many cells; one explanation at a time
+            return self._heats(row)
+
+    @cached_property
+    def _heats(self) -> Callable[[int], bytes]:
+        return lru_cache(maxsize=256)(lambda row: drawn_heat(self.sample, row))
 
     @cached_property
     def _lengths(self) -> np.ndarray:

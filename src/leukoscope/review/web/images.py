@@ -2,7 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from leukoscope.review.web.desk import AtSample
+from leukoscope.review.web.desk import AtDesk, AtSample
 
 router = APIRouter()
 
@@ -28,3 +28,13 @@ def thumbnail(
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(sample.thumbnail(row, low, high), media_type="image/png", headers=headers)
+
+
+@router.get("/samples/{sample_id}/cells/{row}/heat.png")
+def heat(sample: AtSample, desk: AtDesk, row: int) -> Response:
+    """Where in a cell the evidence for its predicted class lies."""
+    if desk.blind:
+        raise HTTPException(403, "this review is blind; heat would tell what the cell was called")
+    if not 0 <= row < len(sample.predicted):
+        raise HTTPException(404, f"cell {row}: the sample has no such cell")
+    return Response(sample.heat(row), media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})

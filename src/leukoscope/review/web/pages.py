@@ -41,8 +41,8 @@ def overview(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
 
 
 @router.get("/samples/{sample_id}/history/{row}")
-def history(sample: AtSample, desk: AtDesk, who: Reader, row: int) -> Response:
-    """Everything that anybody said of a cell."""
+def history(sample: AtSample, desk: AtDesk, who: Reader, row: int, heat: bool = False) -> Response:
+    """Everything that anybody said of a cell, and on demand where the classifier saw it."""
     undone = aliased(Event)
     with desk.store.reading() as session:
         cell = session.get(CellRow, (sample.id, row))
@@ -59,7 +59,7 @@ def history(sample: AtSample, desk: AtDesk, who: Reader, row: int) -> Response:
         if desk.blind:
             wanted = wanted.where(Action.reviewer_id == who.reviewer_id)
         events = session.execute(wanted).all()
-    return page("history.html.j2", who, sample=sample, cell=cell, events=events, blind=desk.blind)
+    return page("history.html.j2", who, sample=sample, cell=cell, events=events, blind=desk.blind, heat=heat)
 
 
 @router.post("/samples/{sample_id}/sign")
