@@ -7,6 +7,7 @@ from leukoscope.review.store.accounts import (
     LoginRefused,
     TooManyAttempts,
     add_reviewer,
+    close_account,
     has_accounts,
     local_reviewer,
     log_in,
@@ -85,3 +86,14 @@ def test_accounts_that_will_not_do_are_refused(store, name, role, password, word
     with pytest.raises(InputError, match=words):
         add_reviewer(store, name, role, password)
     assert not has_accounts(store)
+
+
+def test_a_closed_account_lets_nobody_in_and_opens_no_other_way(store, ann):
+    token = log_in(store, "ann", PASSWORD, "10.0.0.1")
+    close_account(store, "ann")
+    assert visitor(store, token) is None
+    with pytest.raises(LoginRefused):
+        log_in(store, "ann", PASSWORD, "10.0.0.1")
+    assert has_accounts(store)
+    with pytest.raises(InputError, match="--close-user bob: there is no such account"):
+        close_account(store, "bob")

@@ -73,6 +73,7 @@ def test_people_log_in_label_and_log_out(laboratory):
     assert "samesite=strict" in cookie
     token = ann.token()
     assert ann.label([0], 1, key="key-0001", token=token).json() == {"labels": {"0": 1}}
+    assert "Log out" in ann.http.get("/").text
     assert ann.http.post("/logout", data={"csrf": token}).status_code == 303
     assert ann.label([1], 1, key="key-0002", token=token).status_code == 401
 
@@ -188,6 +189,17 @@ def test_a_blind_review_shows_neither_predictions_nor_the_labels_of_others(servi
 def test_what_went_wrong_is_told_in_one_line(ann, path, status, words):
     answer = ann.http.get(path)
     assert (answer.status_code, f'<p role="alert">{words}</p>' in answer.text) == (status, True)
+
+
+def test_an_open_review_shows_what_others_settled_on(serving, run, tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'open.db'}")
+    bob = Browserless(serving(run, store=store, reviewer="bob"))
+    bob.label([0], 1, key="key-0001", token=bob.token())
+    ann = Browserless(serving(run, store=store, reviewer="ann"))
+    of = "/samples/1/similar/0"
+    assert ">others: LYM</span>" in ann.http.get(of).text
+    assert "others: LYM" not in bob.http.get(of).text
+    assert "others: LYM" not in ann.http.get(f"{of}?blind=true").text
 
 
 def test_a_signed_sample_answers_with_409(ann):

@@ -228,6 +228,35 @@ def test_a_review_teaches_and_shows_what_would_change_before_it_is_kept(serving,
     page.get_by_text("Kept as run/learned-").wait_for()
 
 
+@pytest.fixture
+def mapped(serving, shifted, store, tab):
+    """The map of a sample, drawn."""
+    page = tab()
+    page.address = serving(shifted, store=store, reviewer="ann")
+    page.goto(f"{page.address}/samples/1/map")
+    page.locator("#map[data-drawn='240']").wait_for()
+    return page
+
+
+def test_cells_are_gated_on_the_map_and_labelled(mapped, store):
+    place = mapped.locator("#map").bounding_box()
+    left, top, right, bottom = (place["x"] + 2, place["y"] + 2, place["x"] + place["width"] - 2, place["y"] + 600)
+    mapped.mouse.move(left, top)
+    mapped.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom)):
+        mapped.mouse.move(x, y, steps=5)
+    mapped.mouse.up()
+    mapped.get_by_label("Name of the gate").fill("nearly all")
+    mapped.get_by_role("button", name="Keep the gate").click()
+    mapped.wait_for_url("**/gates/1")
+    assert mapped.locator("h1").inner_text().startswith("Gate nearly all: ")
+    press(mapped, "x 2", "60 cells: LYM")
+    assert len(labels(store)) == 60
+    mapped.goto(f"{mapped.address}/samples/1/map")
+    assert mapped.get_by_role("link", name="nearly all").is_visible()
+    assert not AXE.exists() or faults(mapped) == []
+
+
 def test_a_label_after_another_signed_says_so(ann):
     other = ann.context.new_page()
     other.goto(f"{ann.address}/samples/1")

@@ -28,6 +28,9 @@ def review(
     add_user: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make an account, or give it a new role and password, and end.")
     ] = None,
+    close_user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Let nobody log in by this name any more, and end.")
+    ] = None,
     role: Annotated[str, typer.Option(help="reviewer or admin, of --add-user.")] = "reviewer",
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the labels of one run (.csv or .parquet), and end.")
@@ -36,17 +39,20 @@ def review(
 ) -> None:
     """Look through classified samples, correct their cells and sign their counts, in a web page."""
     folders = runs or []
-    if not folders and not (add_user and store):
+    if not folders and not ((add_user or close_user) and store):
         raise InputError("RUN: give the run folder of a classified sample; make one with 'leukoscope classify'")
     _require_extra()
     from leukoscope.review.serve import open_desk, serve
-    from leukoscope.review.store.accounts import add_reviewer
+    from leukoscope.review.store.accounts import add_reviewer, close_account
     from leukoscope.review.store.database import Store
 
     opened = Store.open(store or _store_beside(folders[0]))
     if add_user:
         add_reviewer(opened, add_user, role, _password(add_user))
         say(f"{add_user}: {role}")
+    elif close_user:
+        close_account(opened, close_user)
+        say(f"{close_user}: closed")
     elif export:
         _export(opened, folders, export, agree)
     else:

@@ -13,6 +13,7 @@ from leukoscope.report.drawing import png
 from leukoscope.report.galleries import visible
 from leukoscope.review.contrast import with_contrast
 from leukoscope.review.heat import drawn_heat
+from leukoscope.review.map import CellMap
 from leukoscope.review.store.cells import import_sample
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow, SampleRow
@@ -102,6 +103,15 @@ class Opened:
     @cached_property
     def _heats(self) -> Callable[[int], bytes]:
         return lru_cache(maxsize=256)(lambda row: drawn_heat(self.sample, row))
+
+    @cached_property
+    def map(self) -> CellMap:
+        """Where its cells lie on the map of its classifier.
+
+        Raises:
+            InputError: when the classifier keeps no cells that it learned from.
+        """
+        return CellMap.of(self.sample)
 
     @cached_property
     def _lengths(self) -> np.ndarray:

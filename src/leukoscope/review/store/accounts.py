@@ -39,12 +39,16 @@ class TooManyAttempts(LeukoscopeError):
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who a request comes from; ``csrf`` must come back with everything that changes something."""
+    """Who a request comes from; ``csrf`` must come back with everything that changes something.
+
+    ``logged_in`` is false for the local reviewer of a page that only this machine can reach.
+    """
 
     reviewer_id: int
     name: str
     role: str
     csrf: str
+    logged_in: bool = True
 
 
 def add_reviewer(store: Store, name: str, role: str, password: str) -> None:
@@ -67,10 +71,24 @@ def add_reviewer(store: Store, name: str, role: str, password: str) -> None:
         session.execute(delete(LoginSession).where(LoginSession.reviewer_id == reviewer.id))
 
 
+def close_account(store: Store, name: str) -> None:
+    """Let nobody log in as ``name`` any more; what they did stays.
+
+    Raises:
+        InputError: when there is no such account.
+    """
+    with store.writing() as session:
+        reviewer = session.scalar(select(Reviewer).where(Reviewer.name == name, Reviewer.password.is_not(None)))
+        if reviewer is None:
+            raise InputError(f"--close-user {name}: there is no such account")
+        reviewer.active = False
+        session.execute(delete(LoginSession).where(LoginSession.reviewer_id == reviewer.id))
+
+
 def has_accounts(store: Store) -> bool:
-    """Whether anybody can log in with a password."""
+    """Whether anybody ever had an account: from then on nobody comes in without one."""
     with store.reading() as session:
-        wanted = select(Reviewer.id).where(Reviewer.password.is_not(None), Reviewer.active).limit(1)
+        wanted = select(Reviewer.id).where(Reviewer.password.is_not(None)).limit(1)
         return session.scalar(wanted) is not None
 
 

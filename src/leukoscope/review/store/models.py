@@ -34,7 +34,7 @@ class Base(DeclarativeBase):
             "ix": "ix_%(table_name)s_%(column_0_name)s",
         }
     )
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, datetime: Moment}  # noqa: RUF012 (SQLAlchemy's way)
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[list[float]]: JSON, datetime: Moment}  # noqa: RUF012 (SQLAlchemy's way)
 
 
 class SampleRow(Base):
@@ -174,3 +174,17 @@ class LoginAttempt(Base):
     address: Mapped[str]
     time: Mapped[datetime] = mapped_column(index=True)
     succeeded: Mapped[bool] = mapped_column(default=False)
+
+
+class Gate(Base):
+    """A named outline ``[[x, y], ...]`` on the map ``space``, which every sample of one classifier shares."""
+
+    __tablename__ = "gates"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    space: Mapped[str]
+    reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewers.id"))
+    time: Mapped[datetime]
+    outline: Mapped[list[list[float]]]
+
+    __table_args__ = (UniqueConstraint("space", "name"),)

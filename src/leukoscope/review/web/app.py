@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from leukoscope.common.errors import LeukoscopeError
 from leukoscope.review.store.events import Conflict
-from leukoscope.review.web import galleries, images, labels, learning, login, pages
+from leukoscope.review.web import galleries, images, labels, learning, login, maps, pages
 from leukoscope.review.web.desk import Desk, LoginNeeded
 from leukoscope.review.web.security import Guard
 from leukoscope.review.web.templates import page
@@ -25,7 +25,7 @@ def create_app(desk: Desk, *, hosts: Iterable[str] | None) -> FastAPI:
     """
     app = FastAPI(title="Leukoscope", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
-    for module in (login, pages, galleries, labels, images, learning):
+    for module in (login, pages, galleries, labels, images, learning, maps):
         app.include_router(module.router)
     _serve_static(app)
     app.add_exception_handler(LoginNeeded, _login_first)

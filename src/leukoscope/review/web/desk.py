@@ -54,7 +54,7 @@ def local_visitor(store: Store, reviewer_id: int) -> Visitor:
     """The one reviewer of a page that only this machine can reach; the token changes with every start."""
     with store.reading() as session:
         reviewer = session.get_one(Reviewer, reviewer_id)
-        return Visitor(reviewer.id, reviewer.name, reviewer.role, secrets.token_urlsafe(32))
+        return Visitor(reviewer.id, reviewer.name, reviewer.role, secrets.token_urlsafe(32), logged_in=False)
 
 
 def desk_of(request: Request) -> Desk:

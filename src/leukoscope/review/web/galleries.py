@@ -60,12 +60,16 @@ AtView = Annotated[View, Depends(view_of)]
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell on a page: ``said`` what the classifier or others say, empty in a blind view; ``mine`` the own label."""
+    """A cell on a page: ``said`` what the classifier or others say, empty in a blind view; ``mine`` the own label.
+
+    ``settled`` is what others settled on, where there is no own label and the view is open.
+    """
 
     row: int
     predicted: int | None
     said: str
     mine: int | None
+    settled: int | None
     disputed: bool
 
 
@@ -144,6 +148,7 @@ def _shown(session: Session, sample: Opened, who: Visitor, view: View, cells: Se
             predicted=None if view.blind else cell.predicted,
             said="" if view.blind else _said(sample, cell),
             mine=mine.get(cell.row),
+            settled=None if view.blind or mine.get(cell.row) is not None else cell.label,
             disputed=not view.blind and cell.opinions > 0 and cell.label is None,
         )
         for cell in cells
