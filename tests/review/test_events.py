@@ -98,20 +98,15 @@ def test_who_disagree_leave_a_cell_open_until_a_third_reader_decides(store, open
         assert not disputes(session, opened.id, size=9)
 
 
-def test_a_cell_is_of_the_audit_when_it_was_first_seen_there(store, opened, ann, bob, say):
-    say(ann, 7, 0, "audit")
-    say(bob, 7, 0)
-    say(ann, 8, 0)
-    say(bob, 8, 0, "audit")
-    assert cell(store, opened, 7).audited
-    assert not cell(store, opened, 8).audited
-
-
-def test_a_cell_whose_label_was_undone_may_be_audited_again(store, opened, ann, say):
-    say(ann, 9, 0)
+def test_a_cell_remembers_by_which_action_it_was_first_seen(store, opened, ann, bob, say):
+    first = say(ann, 7, 0).action
+    say(bob, 7, 0, "audit")
+    assert cell(store, opened, 7).seen_by == first
     undo(store, opened.id, ann, key="undo-0001")
-    say(ann, 9, 0, "audit")
-    assert cell(store, opened, 9).audited
+    assert cell(store, opened, 7).seen_by == first
+    undo(store, opened.id, bob, key="undo-0001")
+    assert cell(store, opened, 7).seen_by is None
+    assert say(ann, 7, 0).action == cell(store, opened, 7).seen_by
 
 
 @pytest.mark.parametrize(

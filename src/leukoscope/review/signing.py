@@ -80,7 +80,7 @@ def _document(session: Session, opened: Opened, now: Standing, signed_by: str, t
         "cells": sample.n_cells,
         "counted": count.n,
         "set_aside": sample.n_cells - count.n,
-        "reviewed": count.reviewed,
+        "reviewed": now.reviewed,
         "audited": count.audited,
         "audit_seed": sample.seed,
         "half_width": count.half_width,

@@ -164,7 +164,7 @@ def _steps(sample: Sample, sample_id: int, shuffled: np.ndarray) -> Iterator[lis
         "set_aside": table["set_aside"],
         "shuffled": shuffled.tolist(),
     }
-    same = {"sample_id": sample_id, "opinions": 0, "label": None, "audited": False}
+    same = {"sample_id": sample_id, "opinions": 0, "label": None, "seen_by": None}
     step = []
     for values in zip(*columns.values(), strict=True):
         step.append({**same, **dict(zip(columns, values, strict=True))})

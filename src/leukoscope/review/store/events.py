@@ -194,11 +194,11 @@ def _record(session: Session, cells: dict[int, CellRow], action: Action, changes
             opinions[event.row][action.reviewer_id, event.decision] = held
             session.add(held)
         held.label, held.event_id = event.label_to, event.id
-        _conclude(cells[event.row], list(opinions[event.row].values()), action.source)
+        _conclude(cells[event.row], list(opinions[event.row].values()), action.id)
     return Outcome(action.id, {event.row: event.label_to for event in events})
 
 
-def _conclude(cell: CellRow, opinions: Sequence[Opinion], source: str) -> None:
+def _conclude(cell: CellRow, opinions: Sequence[Opinion], action: int) -> None:
     """What the opinions of a cell come to: a decision, the label that all agree on, or none."""
     given = [each for each in opinions if each.label is not None]
     decisions = sorted((each for each in given if each.decision), key=lambda each: each.event_id)
@@ -210,6 +210,6 @@ def _conclude(cell: CellRow, opinions: Sequence[Opinion], source: str) -> None:
     else:
         cell.label = labels.pop() if len(labels) == 1 else None
     if cell.opinions == 0:
-        cell.audited = False
+        cell.seen_by = None
     elif was_unseen:
-        cell.audited = source == "audit"
+        cell.seen_by = action

@@ -58,7 +58,7 @@ class CellRow(Base):
 
     ``gallery`` is the class index that it was called, or -1 where it was set aside. ``opinions`` counts the reviewers
     who hold one; ``label`` is what they agree on, or what a third reader decided, and empty while they disagree.
-    ``audited``: it was first seen in its turn of the audit.
+    ``seen_by`` is the action by which it was first seen, empty while nobody has an opinion of it.
     """
 
     __tablename__ = "cells"
@@ -73,7 +73,7 @@ class CellRow(Base):
     shuffled: Mapped[int]
     opinions: Mapped[int] = mapped_column(default=0)
     label: Mapped[int | None]
-    audited: Mapped[bool] = mapped_column(default=False)
+    seen_by: Mapped[int | None] = mapped_column(_Counted)
 
     __table_args__ = (
         Index("ix_cells_by_doubt", "sample_id", "gallery", "doubt", "row"),

@@ -63,7 +63,7 @@ def progress(sample: AtSample, desk: AtDesk) -> Progress:
     with desk.store.reading() as session:
         now = desk.standing(session, sample.id)
     count = now.audited
-    seen = f"{count.reviewed:,} of {count.n:,} cells reviewed, {count.audited:,} of them in the audit"
+    seen = f"{now.reviewed:,} of {count.n:,} cells reviewed, {count.audited:,} of them in the audit"
     if now.disputed:
         seen += f"; {now.disputed:,} disputed"
     if now.needed:

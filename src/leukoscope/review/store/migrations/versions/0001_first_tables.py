@@ -74,7 +74,7 @@ def upgrade() -> None:
         sa.Column("shuffled", sa.Integer(), nullable=False),
         sa.Column("opinions", sa.Integer(), nullable=False),
         sa.Column("label", sa.Integer(), nullable=True),
-        sa.Column("audited", sa.Boolean(), nullable=False),
+        sa.Column("seen_by", COUNTED, nullable=True),
         sa.ForeignKeyConstraint(["sample_id"], ["samples.id"], name=op.f("fk_cells_sample_id")),
         sa.PrimaryKeyConstraint("sample_id", "row", name=op.f("pk_cells")),
     )
