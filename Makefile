@@ -18,7 +18,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 bench: .venv/ready
-	for script in views smallmaps pretraining embedding heads simulator; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in views smallmaps pretraining embedding heads simulator review; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 pictures: .venv/ready
 	for script in docs/pictures/*.py; do $(BIN)/python $$script || exit 1; done
