@@ -97,6 +97,17 @@ def test_signing_asks_for_the_password_once_more(laboratory):
     assert "Signed although the audit had not" in bob.http.get("/samples/1/signed").text
 
 
+def test_next_cells_follow_through_a_whole_gallery_as_its_form_asks_for_it(serving, tmp_path):
+    ann = Browserless(serving(write_run(tmp_path / "sample", 150)))
+    address, rows = "/samples/1/gallery?of=&sort=doubt&low=0&high=100&zoom=1", []
+    while address:
+        page = ann.http.get(address).text
+        rows += [int(part.partition('"')[0]) for part in page.split('name="row" value="')[1:]]
+        link = page.partition('<a id="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+        address = "/samples/1/gallery" + link if link else ""
+    assert sorted(rows) == list(range(150))
+
+
 @pytest.mark.parametrize("token", ["", "x" * 43, "é"])
 def test_a_forged_request_is_refused(ann, token):
     body = {"key": "key-0001", "rows": [0], "label": 1, "source": "gallery"}

@@ -63,6 +63,17 @@ def test_seen_cells_leave_the_unseen_gallery_and_the_audit(store, opened):
     assert first not in [cell.row for cell in unseen]
 
 
+def test_who_reviews_blind_sees_the_whole_audit_whatever_others_have_seen(store, opened):
+    ann, bob = local_reviewer(store, "ann"), local_reviewer(store, "bob")
+    first = opened.queue[:3].tolist()
+    label_cells(store, opened.id, ann, key="key-0001", rows=first, label=0, source="audit")
+    with store.reading() as session:
+        assert [cell.row for cell in audit_queue(session, opened.id, size=3, by=bob)] == first
+        assert [cell.row for cell in audit_queue(session, opened.id, size=3, by=ann)] == opened.queue[3:6].tolist()
+    of_bob = walk(store, opened, gallery=None, sort=Sort.CHANCE, unseen=True, by=bob)
+    assert len(of_bob) == len(opened.predicted)
+
+
 def test_a_page_that_nobody_gave_is_refused(store, opened):
     with store.reading() as session, pytest.raises(InputError, match="after: not the end of a page"):
         gallery_page(session, opened.id, gallery=0, sort=Sort.DOUBT, size=5, after="x' OR 1=1")

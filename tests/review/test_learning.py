@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,8 @@ def test_sixty_reviewed_cells_teach_a_classifier_the_sample_it_erred_on(store, s
     assert len(set(learned.proposed)) == 60
 
 
-def test_what_was_learned_is_kept_beside_the_sample_and_nothing_else_changes(store, shifted, truth):
+def test_what_was_learned_is_kept_beside_the_sample_and_nothing_else_changes(store, shifted, truth, tmp_path):
+    shifted = shutil.copytree(shifted, tmp_path / "sample")
     opened = Opened.of(store, Sample.open(shifted))
     review(store, opened, opened.queue[:30], truth)
     before = (shifted / "cells.csv").read_bytes()

@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from leukoscope.common.errors import InputError
-from leukoscope.common.runs import log
+from leukoscope.common.progress import progress
 from leukoscope.differential.sample import Sample
 from leukoscope.review.store.database import Store
-from leukoscope.review.store.models import CellRow, SampleRow
+from leukoscope.review.store.models import CellRow, Opinion, SampleRow
 
 SET_ASIDE = -1
 """The gallery of cells that quality control set aside."""
@@ -75,6 +75,7 @@ def gallery_page(
     size: int,
     after: str | None = None,
     unseen: bool = False,
+    by: int | None = None,
 ) -> Page:
     """The next ``size`` cells of a gallery, found by an index wherever in it they stand.
 
@@ -86,6 +87,7 @@ def gallery_page(
         size: how many.
         after: where the last page ended.
         unseen: leave out cells that somebody has an opinion of.
+        by: with ``unseen``, leave out only those that this reviewer has one of.
 
     Raises:
         InputError: when ``after`` is not what a page gave.
@@ -98,7 +100,7 @@ def gallery_page(
     if sort is Sort.NOVELTY:
         wanted.append(CellRow.novelty.is_not(None))
     if unseen:
-        wanted.append(CellRow.opinions == 0)
+        wanted.append(_unseen(by))
     here = tuple_(key, CellRow.row)
     if after is not None:
         last = _parsed(after)
@@ -110,10 +112,13 @@ def gallery_page(
     return Page(cells, f"{getattr(cells[-1], key.key)!r}:{cells[-1].row}" if more else None)
 
 
-def audit_queue(session: Session, sample_id: int, *, size: int) -> Sequence[CellRow]:
-    """The next cells of the audit: those counted that nobody has an opinion of, in the order they were drawn in."""
+def audit_queue(session: Session, sample_id: int, *, size: int, by: int | None = None) -> Sequence[CellRow]:
+    """The next cells of the audit, in the order they were drawn in: those counted that nobody has an opinion of.
+
+    For the reviewer ``by``, who reviews blind, those that this reviewer has none of.
+    """
     # By ``set_aside``, not ``gallery``: a range of that would lead SQLite to an index of another order.
-    wanted = (CellRow.sample_id == sample_id, CellRow.opinions == 0, CellRow.set_aside == "")
+    wanted = (CellRow.sample_id == sample_id, _unseen(by), CellRow.set_aside == "")
     return session.scalars(select(CellRow).where(*wanted).order_by(CellRow.shuffled).limit(size)).all()
 
 
@@ -130,6 +135,14 @@ def cells_at(session: Session, sample_id: int, rows: Sequence[int]) -> list[Cell
     return [by_row[row] for row in rows if row in by_row]
 
 
+def _unseen(by: int | None) -> ColumnElement[bool]:
+    """That nobody has an opinion of a cell, or not the reviewer ``by``."""
+    if by is None:
+        return CellRow.opinions == 0
+    here = (Opinion.sample_id == CellRow.sample_id, Opinion.row == CellRow.row, Opinion.reviewer_id == by)
+    return ~select(Opinion.row).where(*here, Opinion.label.is_not(None)).exists()
+
+
 def _insert(session: Session, sample: Sample, fingerprint: str, seed: int) -> int:
     n = len(sample.table)
     row = SampleRow(
@@ -144,9 +157,10 @@ def _insert(session: Session, sample: Sample, fingerprint: str, seed: int) -> in
     session.flush()
     # A random order of all cells is, among those counted, a random order of them.
     shuffled = np.random.default_rng(seed).permutation(n)
-    for step in _steps(sample, row.id, shuffled):
-        session.execute(insert(CellRow), step)
-    log.info("review %s: %d cells taken in", row.name, n)
+    with progress(f"review {row.name}", n) as advance:
+        for step in _steps(sample, row.id, shuffled):
+            session.execute(insert(CellRow), step)
+            advance(len(step))
     return row.id
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from pydantic import BeforeValidator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -55,6 +56,8 @@ def view_of(
     return View(low, high, zoom, blind or desk.blind)
 
 
+# A form sends an empty word for all cells.
+GalleryNumber = Annotated[int | None, BeforeValidator(lambda given: None if given == "" else given)]
 AtView = Annotated[View, Depends(view_of)]
 
 
@@ -76,16 +79,25 @@ class Shown:
 @router.get("/samples/{sample_id}/gallery")
 def gallery(
     sample: AtSample, desk: AtDesk, who: Reader, view: AtView,
-    of: Annotated[int | None, Query(ge=SET_ASIDE)] = None,
+    of: GalleryNumber = None,
     sort: Sort = Sort.DOUBT, unseen: bool = False, after: str | None = None,
 ) -> Response:  # fmt: skip
     """Cells that were called one class, or set aside, or all."""
-    if of is not None and of >= len(sample.classes):
+    if of is not None and not SET_ASIDE <= of < len(sample.classes):
         raise HTTPException(404, "there is no such class")
     # A gallery of one class would tell what a blind reviewer must not know.
     of = None if view.blind else of
     with desk.store.reading() as session:
-        found = gallery_page(session, sample.id, gallery=of, sort=sort, size=A_PAGE, after=after, unseen=unseen)
+        found = gallery_page(
+            session,
+            sample.id,
+            gallery=of,
+            sort=sort,
+            size=A_PAGE,
+            after=after,
+            unseen=unseen,
+            by=who.reviewer_id if view.blind else None,
+        )
         title = "All cells" if of is None else "Set aside" if of == SET_ASIDE else f"Called {sample.classes[of]}"
         asked = {"of": "" if of is None else of, "sort": sort.value, "unseen": str(unseen).lower()}
         following = None if found.after is None else {**asked, "after": found.after}
@@ -97,7 +109,7 @@ def gallery(
 def audit(sample: AtSample, desk: AtDesk, who: Reader, view: AtView) -> Response:
     """The next cells of the audit, in the order they were drawn in."""
     with desk.store.reading() as session:
-        cells = audit_queue(session, sample.id, size=A_TURN)
+        cells = audit_queue(session, sample.id, size=A_TURN, by=who.reviewer_id if view.blind else None)
         return show_cells(session, desk, sample, who, view, cells, "Audit", "audit", {} if cells else None)
 
 
