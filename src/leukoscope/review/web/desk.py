@@ -105,6 +105,12 @@ def sample_at(sample_id: int, desk: AtDesk, _who: Reader) -> Opened:
     return desk.samples[sample_id]
 
 
+def refuse_blind(desk: AtDesk, _who: Reader) -> None:
+    """Refuse, in a blind review, a page that would tell what cells were called."""
+    if desk.blind:
+        raise HTTPException(403, "this review is blind, and the page would tell what cells were called")
+
+
 FormAuthor = Annotated[Visitor, Depends(by_form)]
 ScriptAuthor = Annotated[Visitor, Depends(by_script)]
 AtSample = Annotated[Opened, Depends(sample_at)]

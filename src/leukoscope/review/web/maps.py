@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Response
 from fastapi.responses import RedirectResponse
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
@@ -15,11 +15,11 @@ from leukoscope.review.opened import Opened
 from leukoscope.review.store.cells import cells_at
 from leukoscope.review.store.events import Conflict
 from leukoscope.review.store.models import Gate
-from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader
+from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, refuse_blind
 from leukoscope.review.web.galleries import A_PAGE, AtView, show_cells
 from leukoscope.review.web.templates import page
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(refuse_blind)])
 _MOST_POINTS = 20_000
 _CORNERS = 3, 2000
 _OUTLINE = TypeAdapter(list[tuple[float, float]])
@@ -28,7 +28,6 @@ _OUTLINE = TypeAdapter(list[tuple[float, float]])
 @router.get("/samples/{sample_id}/map")
 def map_page(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     """The map of a sample, with its gates and what lies inside them."""
-    _refuse_blind(desk.blind)
     with desk.store.reading() as session:
         found = session.scalars(select(Gate).where(Gate.space == sample.map.space).order_by(Gate.name)).all()
         gates = [(gate, _composition(sample, gate)) for gate in found]
@@ -36,9 +35,8 @@ def map_page(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
 
 
 @router.get("/samples/{sample_id}/points.json")
-def points(sample: AtSample, desk: AtDesk, _who: Reader) -> dict[str, Any]:
+def points(sample: AtSample) -> dict[str, Any]:
     """Where cells lie and what they were called; of many, as many as a page can draw, by chance."""
-    _refuse_blind(desk.blind)
     rows = np.sort(sample.queue[:_MOST_POINTS])
     return {
         "corners": sample.map.corners,
@@ -56,7 +54,6 @@ def add_gate(
     outline: Annotated[str, Form()],
 ) -> Response:
     """Keep an outline under a name, for every sample that the same classifier called."""
-    _refuse_blind(desk.blind)
     corners = _parsed(outline)
     with desk.store.writing() as session:
         if session.scalar(select(Gate.id).where(Gate.space == sample.map.space, Gate.name == name)) is not None:
@@ -71,7 +68,6 @@ def add_gate(
 @router.get("/samples/{sample_id}/gates/{gate_id}")
 def gate_page(sample: AtSample, desk: AtDesk, who: Reader, view: AtView, gate_id: int, start: int = 0) -> Response:
     """The cells inside a gate, the doubtful first."""
-    _refuse_blind(desk.blind)
     with desk.store.reading() as session:
         gate = _gate(session, sample, gate_id)
         rows = sample.map.inside(gate.outline)
@@ -105,8 +101,3 @@ def _parsed(outline: str) -> list[tuple[float, float]]:
     if not _CORNERS[0] <= len(corners) <= _CORNERS[1] or not np.isfinite(corners).all():
         raise InputError(f"outline: needs {_CORNERS[0]} to {_CORNERS[1]:,} corners; draw it on the map")
     return corners
-
-
-def _refuse_blind(blind: bool) -> None:
-    if blind:
-        raise HTTPException(403, "this review is blind; the map would tell what cells were called")
