@@ -47,7 +47,7 @@ def test_sixty_reviewed_cells_teach_a_classifier_the_sample_it_erred_on(store, s
 
 
 def test_what_was_learned_is_kept_beside_the_sample_and_nothing_else_changes(store, shifted, truth, tmp_path):
-    shifted = shutil.copytree(shifted, tmp_path / "sample")
+    shifted = shutil.copytree(shifted, tmp_path / "sample", ignore=shutil.ignore_patterns("learned-*"))
     opened = Opened.of(store, Sample.open(shifted))
     review(store, opened, opened.queue[:30], truth)
     before = (shifted / "cells.csv").read_bytes()
