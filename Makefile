@@ -18,13 +18,14 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 bench: .venv/ready
-	for script in views smallmaps pretraining embedding heads simulator; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in views smallmaps pretraining embedding heads simulator review; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 pictures: .venv/ready
 	for script in docs/pictures/*.py; do $(BIN)/python $$script || exit 1; done
 
 browser:
 	scripts/install-browser.sh
+	scripts/install-review-tools.sh
 
 .venv/ready: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Leukoscope needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -39,4 +40,4 @@ lock:
 	    --no-header --no-annotate --upgrade -o requirements.lock
 
 clean:
-	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv node_modules demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

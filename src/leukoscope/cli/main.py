@@ -21,6 +21,7 @@ from leukoscope.cli.mil import mil
 from leukoscope.cli.novelty import novelty
 from leukoscope.cli.pack import pack
 from leukoscope.cli.pretrain import pretrain
+from leukoscope.cli.review import review
 from leukoscope.cli.sanity import sanity
 from leukoscope.cli.shift import shift
 from leukoscope.cli.simulate import simulate
@@ -63,6 +64,7 @@ app.command("mil")(mil)
 app.command("novelty")(novelty)
 app.command("pack")(pack)
 app.command("pretrain")(pretrain)
+app.command("review")(review)
 app.command("simulate")(simulate)
 app.command("spoil")(spoil)
 app.command("audit")(audit)

@@ -1,0 +1,94 @@
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leukoscope.cli.output import say
+from leukoscope.common.errors import InputError
+
+if TYPE_CHECKING:
+    from leukoscope.review.store.database import Store
+
+
+def review(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders of classify.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="sqlite:///FILE or postgresql://...; by default a file in the first run."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; any but loopback takes accounts.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen at; 0 takes a free one.", min=0, max=65535)] = 8765,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    reviewer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who labels, where there are no accounts.")
+    ] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="Hide what the classifier and other reviewers say.")] = False,
+    add_user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make an account, or give it a new role and password, and end.")
+    ] = None,
+    close_user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Let nobody log in by this name any more, and end.")
+    ] = None,
+    role: Annotated[str, typer.Option(help="reviewer or admin, of --add-user.")] = "reviewer",
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the labels of one run (.csv or .parquet), and end.")
+    ] = None,
+    agree: Annotated[int, typer.Option(help="How many people must agree on a label of --export.", min=1)] = 1,
+) -> None:
+    """Look through classified samples, correct their cells and sign their counts, in a web page."""
+    folders = runs or []
+    if not folders and not ((add_user or close_user) and store):
+        raise InputError("RUN: give the run folder of a classified sample; make one with 'leukoscope classify'")
+    _require_extra()
+    from leukoscope.review.serve import open_desk, serve
+    from leukoscope.review.store.accounts import add_reviewer, close_account
+    from leukoscope.review.store.database import Store
+
+    opened = Store.open(store or _store_beside(folders[0]))
+    if add_user:
+        add_reviewer(opened, add_user, role, _password(add_user))
+        say(f"{add_user}: {role}")
+    elif close_user:
+        close_account(opened, close_user)
+        say(f"{close_user}: closed")
+    elif export:
+        _export(opened, folders, export, agree)
+    else:
+        desk = open_desk(opened, folders, host=host, reviewer=reviewer, blind=blind)
+        serve(desk, host=host, port=port, browser=not no_browser)
+
+
+def _require_extra() -> None:
+    for module in ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2", "python_multipart"):
+        try:
+            import_module(module)
+        except ImportError:
+            raise InputError(
+                f"review needs {module}, which is not installed: pip install 'leukoscope[review]'"
+            ) from None
+
+
+def _store_beside(run: Path) -> str:
+    if not (run / "sample.json").is_file():
+        raise InputError(f"{run}: no classified sample (no sample.json); make one with 'leukoscope classify'")
+    return f"sqlite:///{run.resolve() / 'review.db'}"
+
+
+def _password(name: str) -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\n")
+
+
+def _export(store: "Store", folders: list[Path], out: Path, agree: int) -> None:
+    from leukoscope.differential.sample import Sample
+    from leukoscope.review.export import labels_of_review
+    from leukoscope.review.opened import Opened
+
+    if len(folders) != 1:
+        raise InputError(f"--export {out}: writes the labels of one run; {len(folders)} are given")
+    labels = labels_of_review(store, Opened.of(store, Sample.open(folders[0])), agree=agree)
+    labels.write(out)
+    say(f"{out}: {labels.table['cell_id'].nunique()} cells")

@@ -1,0 +1,46 @@
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.path import Path as Outline
+
+from leukoscope.common.errors import InputError
+from leukoscope.differential.sample import Sample
+from leukoscope.explain.discriminants import discriminant_plane
+
+
+@dataclass(frozen=True)
+class CellMap:
+    """Where the cells of a sample lie, float32 ``points`` ``(N, 2)``, on the map ``space``.
+
+    The map is the plane that parts the classifier's training cells best. It depends on the classifier alone, so that a
+    gate drawn on one sample holds for every other that the same classifier called, as in flow cytometry. ``corners``
+    are those of the training cells, lower left and upper right, with a margin.
+    """
+
+    space: str
+    points: np.ndarray
+    corners: tuple[tuple[float, float], tuple[float, float]]
+
+    @classmethod
+    def of(cls, sample: Sample) -> "CellMap":
+        """The map of ``sample``.
+
+        Raises:
+            InputError: when its classifier keeps no cells that it learned from.
+        """
+        reference = sample.classifier.reference
+        if reference is None:
+            raise InputError(f"{sample.path}: its classifier keeps no training cells, which a map is made of")
+        known, new = discriminant_plane(reference, sample.features.x)
+        low, high = np.concatenate([known, new]).min(axis=0), np.concatenate([known, new]).max(axis=0)
+        margin = 0.03 * (high - low)
+        digest = hashlib.sha256(reference.x.tobytes() + reference.y.tobytes())
+        corners = tuple((float(x), float(y)) for x, y in (low - margin, high + margin))
+        return cls(digest.hexdigest(), new.astype(np.float32), (corners[0], corners[1]))
+
+    def inside(self, outline: Sequence[Sequence[float]]) -> np.ndarray:
+        """Rows of the cells inside an outline, int64 ``(n,)``."""
+        found: np.ndarray = np.flatnonzero(Outline(np.asarray(outline)).contains_points(self.points))
+        return found

@@ -1,0 +1,133 @@
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from leukoscope.differential.sample import Sample
+from leukoscope.report.drawing import png
+from leukoscope.report.galleries import visible
+from leukoscope.review.contrast import with_contrast
+from leukoscope.review.heat import drawn_heat
+from leukoscope.review.map import CellMap
+from leukoscope.review.store.cells import import_sample
+from leukoscope.review.store.database import Store
+from leukoscope.review.store.models import CellRow, SampleRow
+
+NONE_OF_THEM = "none of these"
+"""The label of what is no cell of any class: an artefact, or no leukocyte."""
+_KEYS = "123456789abcdefgijklmnopqrtvwyz"  # h, s, u and x have another meaning
+_THUMBNAILS = 8192  # kept in memory, a few KiB each
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sample that this server has at hand: what the store does not keep, which is pixels, features and arrays.
+
+    ``predicted`` int64 ``(N,)``, ``counted`` bool ``(N,)``; ``queue`` int64: rows of the cells counted, in the order
+    that was drawn for the audit.
+    """
+
+    id: int
+    sample: Sample
+    predicted: np.ndarray
+    counted: np.ndarray
+    queue: np.ndarray
+    _explaining: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, store: Store, sample: Sample, *, seed: int | None = None) -> "Opened":
+        """Open ``sample`` on ``store``, which takes its cells in where it has not.
+
+        Raises:
+            InputError: when its pixels or features are not where they were.
+        """
+        sample.cellset  # noqa: B018 (refuses now what no page could show)
+        sample_id = import_sample(store, sample, seed=seed)
+        with store.reading() as session:
+            wanted = select(CellRow.row).where(CellRow.sample_id == sample_id, CellRow.gallery >= 0)
+            queue = np.array(session.scalars(wanted.order_by(CellRow.shuffled)).all(), dtype=np.int64)
+        return cls(sample_id, sample, sample.predicted, sample.counted, queue)
+
+    @property
+    def name(self) -> str:
+        """What the sample's folder is called."""
+        return self.sample.path.resolve().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that cells were called by."""
+        return self.sample.classes
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a person may call a cell: the classes, and none of them."""
+        return (*self.classes, NONE_OF_THEM)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of the keyboard for each label; empty where there are more labels than keys."""
+        keys = [*_KEYS[: len(self.classes)], *[""] * (len(self.classes) - len(_KEYS))]
+        return (*keys, "0")
+
+    @cached_property
+    def pixels_mark(self) -> str:
+        """What the addresses of its images hold, so that a browser never shows another sample's from its cache."""
+        return hashlib.sha256(f"{self.sample.cellset.pixels_fingerprint}".encode()).hexdigest()[:12]
+
+    def thumbnail(self, row: int, low: float, high: float) -> bytes:
+        """A PNG of a cell, with what lies between two percentages of its set's intensity range spread out."""
+        return self._thumbnails(row, low, high)
+
+    @cached_property
+    def _thumbnails(self) -> Callable[[int, float, float], bytes]:
+        def draw(row: int, low: float, high: float) -> bytes:
+            cellset = with_contrast(self.sample.cellset, low, high)
+            return png(visible(cellset.read([row])[0], cellset))
+
+        return lru_cache(maxsize=_THUMBNAILS)(draw)
+
+    def heat(self, row: int) -> bytes:
+        """A PNG of a cell under the heat of where the evidence for its predicted class lies (Grad-CAM).
+
+        Raises:
+            InputError: when the encoder is not where it was.
+        """
+        with self._explaining:  # gradients take the memory of many cells; one explanation at a time
+            return self._heats(row)
+
+    @cached_property
+    def _heats(self) -> Callable[[int], bytes]:
+        return lru_cache(maxsize=256)(lambda row: drawn_heat(self.sample, row))
+
+    @cached_property
+    def map(self) -> CellMap:
+        """Where its cells lie on the map of its classifier.
+
+        Raises:
+            InputError: when the classifier keeps no cells that it learned from.
+        """
+        return CellMap.of(self.sample)
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        lengths: np.ndarray = np.linalg.norm(self.sample.features.x, axis=1)
+        return lengths.clip(min=np.finfo(np.float32).tiny)
+
+    def similar(self, row: int, most: int) -> list[int]:
+        """The ``most`` cells nearest to ``row`` by the cosine of their features, itself first."""
+        x = self.sample.features.x
+        nearness = x @ x[row] / self._lengths
+        nearness[row] = np.inf
+        most = min(most, len(nearness))
+        nearest = np.argpartition(-nearness, most - 1)[:most]
+        return [int(each) for each in nearest[np.argsort(-nearness[nearest], kind="stable")]]
+
+
+def samples_of(session: Session) -> list[SampleRow]:
+    """Every sample that the store knows, by name."""
+    return list(session.scalars(select(SampleRow).order_by(SampleRow.name, SampleRow.id)))

@@ -1,0 +1,87 @@
+import getpass
+import ipaddress
+import logging
+import socket
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from leukoscope.common.errors import InputError
+from leukoscope.differential.sample import Sample
+from leukoscope.review.opened import Opened
+from leukoscope.review.store.accounts import has_accounts, local_reviewer
+from leukoscope.review.store.database import Store
+from leukoscope.review.web.app import create_app
+from leukoscope.review.web.desk import Desk, local_visitor
+from leukoscope.review.web.security import LOOPBACK
+
+
+def open_desk(
+    store: Store, runs: Sequence[Path], *, host: str = "127.0.0.1", reviewer: str | None = None, blind: bool = False
+) -> Desk:
+    """Open samples for review, by one local reviewer or by those who have accounts.
+
+    Args:
+        store: the store.
+        runs: folders that ``leukoscope classify`` made.
+        host: the address that will be listened at; any but loopback takes accounts.
+        reviewer: the local reviewer; by default as the system calls the user.
+        blind: hide from everybody what the classifier and others say.
+
+    Raises:
+        InputError: when a sample cannot be opened, or the address needs accounts and there are none.
+    """
+    accounts = has_accounts(store)
+    if not accounts and not is_loopback(host):
+        raise InputError(
+            f"--host {host}: others could reach this page, and nobody has an account; make one with "
+            "'leukoscope review --store URL --add-user NAME --role admin'"
+        )
+    if accounts and reviewer is not None:
+        raise InputError(f"--reviewer {reviewer}: this store has accounts; log in on the page")
+    samples = [Opened.of(store, Sample.open(run)) for run in runs]
+    local = None if accounts else local_visitor(store, local_reviewer(store, reviewer or getpass.getuser()))
+    return Desk(store, {sample.id: sample for sample in samples}, local, blind)
+
+
+def serve(desk: Desk, *, host: str, port: int, browser: bool) -> None:
+    """Answer at ``http://host:port/`` until stopped; port 0 takes a free one.
+
+    Raises:
+        InputError: when the address cannot be listened at.
+    """
+    listening = listen(host, port)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+    print(f"review at {address} (stop with Ctrl+C)", flush=True)
+    if browser:
+        webbrowser.open(address)
+    app = create_app(desk, hosts=LOOPBACK if desk.local else None)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False)).run([listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens at ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at ``host`` and ``port``.
+
+    Raises:
+        InputError: when it cannot.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]
+        raise InputError(f"--host {host} --port {port}: cannot listen there ({reason})") from None
+    # asyncio sets this on sockets of its own only; without it answers wait 40 ms for the client's acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

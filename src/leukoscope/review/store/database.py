@@ -1,0 +1,115 @@
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+from leukoscope.common.errors import InputError
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+_MIGRATION_LOCK = 5_1749_2026  # any number that nobody else locks
+
+
+class Store:
+    """The database of a review: short transactions for reading, and for writing, on SQLite or PostgreSQL."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        # SQLite has one writer: threads that queue here do not poll for its file lock.
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    @classmethod
+    def open(cls, url: str) -> "Store":
+        """Open the database at ``url`` (``sqlite:///FILE``, ``postgresql://...``) and bring its tables up to date.
+
+        Raises:
+            InputError: when it cannot be reached, is of another kind, or was made by a newer version.
+        """
+        engine = _engine(url)
+        try:
+            with engine.connect().execution_options(writes=True) as connection, connection.begin():
+                _bring_up_to_date(connection, shown(url))
+        except DBAPIError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise InputError(f"{shown(url)}: the store cannot be opened ({reason})") from None
+        return cls(engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that sees one state of the database."""
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that is committed, and on disk, when the block ends well."""
+        with self._turn, Session(self.engine, expire_on_commit=False) as session, session.begin():
+            session.connection(execution_options={"writes": True})
+            yield session
+
+
+def shown(url: str) -> str:
+    """The address of a store as messages show it: without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def _engine(url: str) -> Engine:
+    try:
+        address = make_url(url)
+        if address.drivername in ("postgresql", "postgres"):
+            address = address.set(drivername="postgresql+psycopg")
+        kind = address.get_backend_name()
+        if kind not in ("sqlite", "postgresql"):
+            raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME")
+        if kind == "postgresql":
+            return create_engine(address, pool_size=20, max_overflow=30, pool_pre_ping=True)
+        engine = create_engine(address, connect_args={"timeout": 30}, pool_size=40, max_overflow=20)
+    except (ArgumentError, NoSuchModuleError):
+        raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME") from None
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{shown(url)}: needs {error.name}, which is not installed: pip install 'leukoscope[review]'"
+        ) from None
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Transactions are begun below: the driver would begin them late, and never for reading.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes then would fail if another wrote in between.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _bring_up_to_date(connection: Connection, where: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in known:
+        raise InputError(
+            f"{where}: the store was made by a newer version of leukoscope (its tables are {found}); "
+            "install that version, or give another --store"
+        )
+    command.upgrade(config, "head")

@@ -1,0 +1,87 @@
+from collections.abc import Iterable
+from importlib import resources
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from leukoscope.common.errors import LeukoscopeError
+from leukoscope.review.store.events import Conflict
+from leukoscope.review.web import galleries, images, labels, learning, login, maps, pages
+from leukoscope.review.web.desk import Desk, LoginNeeded
+from leukoscope.review.web.security import Guard
+from leukoscope.review.web.templates import page
+
+_KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+def create_app(desk: Desk, *, hosts: Iterable[str] | None) -> FastAPI:
+    """The web application of a review.
+
+    Args:
+        desk: the store, the samples, and who may ask.
+        hosts: the names that the server answers to; None for any.
+    """
+    app = FastAPI(title="Leukoscope", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.desk = desk
+    for module in (login, pages, galleries, labels, images, learning, maps):
+        app.include_router(module.router)
+    _serve_static(app)
+    app.add_exception_handler(LoginNeeded, _login_first)
+    app.add_exception_handler(StarletteHTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(LeukoscopeError, _refused)
+    app.add_middleware(Guard, hosts=hosts)
+    return app
+
+
+def _serve_static(app: FastAPI) -> None:
+    """Scripts and styles, read once: no path that a client sends is ever looked for on disk."""
+    files = {
+        each.name: each.read_bytes()
+        for folder in (
+            resources.files("leukoscope.review") / "static",
+            resources.files("leukoscope.report") / "templates",
+        )
+        for each in folder.iterdir()
+        if each.name.rpartition(".")[2] in _KINDS
+    }
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, "there is no such file")
+        kind = _KINDS[name.rpartition(".")[2]]
+        return Response(files[name], media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+def _login_first(request: Request, _error: Exception) -> Response:
+    if _wants_page(request):
+        return RedirectResponse("/login", 303)
+    return JSONResponse({"error": "log in first"}, 401)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """One line that says what was wrong, as a page for a person and as JSON for a script."""
+    status, words = _told(error)
+    if _wants_page(request):
+        return page("refused.html.j2", None, status=status, words=words)
+    return JSONResponse({"error": words}, status)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    match error:
+        case StarletteHTTPException():
+            return error.status_code, str(error.detail)
+        case RequestValidationError():
+            first = error.errors()[0]
+            return 422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
+        case Conflict():
+            return 409, str(error)
+        case _:
+            return 400, str(error)
+
+
+def _wants_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")

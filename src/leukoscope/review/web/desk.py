@@ -1,0 +1,116 @@
+"""What every page needs: the store, the samples at hand, and who is asking."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated
+
+from fastapi import Depends, Form, Header, HTTPException, Request
+from sqlalchemy.orm import Session
+
+from leukoscope.review.learning import Learned
+from leukoscope.review.opened import Opened
+from leukoscope.review.standing import Standing, latest_action, standing
+from leukoscope.review.store.accounts import Visitor, visitor
+from leukoscope.review.store.database import Store
+from leukoscope.review.store.models import Reviewer
+
+COOKIE = "leukoscope"
+
+
+class LoginNeeded(Exception):
+    """Nobody is logged in."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a server works: ``samples`` by their ids in the store.
+
+    ``local`` is the one reviewer of a page that only this machine can reach, None where people log in. ``blind`` hides
+    what the classifier and other people say, whatever a reviewer chooses. ``learned`` holds the last refit of a sample.
+    """
+
+    store: Store
+    samples: dict[int, Opened]
+    local: Visitor | None
+    blind: bool = False
+    learned: dict[int, Learned] = field(default_factory=dict)
+    _standings: Callable[[int, int], Standing] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_standings", lru_cache(maxsize=64)(self._compute))
+
+    def standing(self, session: Session, sample_id: int) -> Standing:
+        """How far the review of a sample has come; computed once for each state of its labels."""
+        return self._standings(sample_id, latest_action(session, sample_id))
+
+    def _compute(self, sample_id: int, _latest: int) -> Standing:
+        with self.store.reading() as session:
+            return standing(session, self.samples[sample_id])
+
+
+def local_visitor(store: Store, reviewer_id: int) -> Visitor:
+    """The one reviewer of a page that only this machine can reach; the token changes with every start."""
+    with store.reading() as session:
+        reviewer = session.get_one(Reviewer, reviewer_id)
+        return Visitor(reviewer.id, reviewer.name, reviewer.role, secrets.token_urlsafe(32), logged_in=False)
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the application."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+AtDesk = Annotated[Desk, Depends(desk_of)]
+
+
+def reader(request: Request, desk: AtDesk) -> Visitor:
+    """Who is asking.
+
+    Raises:
+        LoginNeeded: when it is nobody that the store knows.
+    """
+    token = request.cookies.get(COOKIE)
+    found = desk.local or (visitor(desk.store, token) if token else None)
+    if found is None:
+        raise LoginNeeded
+    return found
+
+
+Reader = Annotated[Visitor, Depends(reader)]
+
+
+def _refuse_forged(given: str, who: Visitor) -> Visitor:
+    if not secrets.compare_digest(given.encode(), who.csrf.encode()):
+        raise HTTPException(403, "this page is out of date, or was not asked for by you; load it again")
+    return who
+
+
+def by_form(who: Reader, csrf: Annotated[str, Form()] = "") -> Visitor:
+    """Who sends a form, which must hold the token of a page of ours."""
+    return _refuse_forged(csrf, who)
+
+
+def by_script(who: Reader, x_csrf_token: Annotated[str, Header()] = "") -> Visitor:
+    """Who sends JSON, with the token of a page of ours in its header."""
+    return _refuse_forged(x_csrf_token, who)
+
+
+def sample_at(sample_id: int, desk: AtDesk, _who: Reader) -> Opened:
+    """The sample of an address."""
+    if sample_id not in desk.samples:
+        raise HTTPException(404, f"sample {sample_id} is not open here; start leukoscope review with its folder")
+    return desk.samples[sample_id]
+
+
+def refuse_blind(desk: AtDesk, _who: Reader) -> None:
+    """Refuse, in a blind review, a page that would tell what cells were called."""
+    if desk.blind:
+        raise HTTPException(403, "this review is blind, and the page would tell what cells were called")
+
+
+FormAuthor = Annotated[Visitor, Depends(by_form)]
+ScriptAuthor = Annotated[Visitor, Depends(by_script)]
+AtSample = Annotated[Opened, Depends(sample_at)]

@@ -1,0 +1,87 @@
+"""The pages about samples: the list, one sample's count, a cell's history, signing."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
+from leukoscope.review.opened import samples_of
+from leukoscope.review.signing import holds, sign
+from leukoscope.review.standing import PRECISION
+from leukoscope.review.store.accounts import password_fits
+from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, Signature
+from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader
+from leukoscope.review.web.templates import page
+
+router = APIRouter()
+
+
+@router.get("/")
+def samples(desk: AtDesk, who: Reader) -> Response:
+    """All samples that the store knows; those that are open here can be entered."""
+    with desk.store.reading() as session:
+        known = samples_of(session)
+        signed = {each.sample_id: each for each in session.scalars(select(Signature))}
+        standings = {each.id: desk.standing(session, each.id) for each in known if each.id in desk.samples}
+    return page("samples.html.j2", who, samples=known, signed=signed, standings=standings)
+
+
+@router.get("/samples/{sample_id}")
+def overview(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
+    """A sample's count, as raw, as reviewed and as audited."""
+    with desk.store.reading() as session:
+        now = desk.standing(session, sample.id)
+        signature = session.get(Signature, sample.id)
+    return page(
+        "sample.html.j2", who, sample=sample, now=now, signature=signature, precision=PRECISION,
+        asks_password=desk.local is None, blind=desk.blind,
+    )  # fmt: skip
+
+
+@router.get("/samples/{sample_id}/history/{row}")
+def history(sample: AtSample, desk: AtDesk, who: Reader, row: int, heat: bool = False) -> Response:
+    """Everything that anybody said of a cell, and on demand where the classifier saw it."""
+    undone = aliased(Event)
+    with desk.store.reading() as session:
+        cell = session.get(CellRow, (sample.id, row))
+        if cell is None:
+            raise HTTPException(404, f"cell {row}: the sample has no such cell")
+        wanted = (
+            select(Event, Action, Reviewer.name, undone.id.is_not(None))
+            .join(Action, Action.id == Event.action_id)
+            .join(Reviewer, Reviewer.id == Action.reviewer_id)
+            .outerjoin(undone, undone.undoes == Event.id)
+            .where(Event.row == row, Action.sample_id == sample.id)
+            .order_by(Event.id)
+        )
+        if desk.blind:
+            wanted = wanted.where(Action.reviewer_id == who.reviewer_id)
+        events = session.execute(wanted).all()
+    return page("history.html.j2", who, sample=sample, cell=cell, events=events, blind=desk.blind, heat=heat)
+
+
+@router.post("/samples/{sample_id}/sign")
+def sign_sample(
+    sample: AtSample,
+    desk: AtDesk,
+    who: FormAuthor,
+    password: Annotated[str, Form()] = "",
+    unproved: Annotated[bool, Form()] = False,
+) -> Response:
+    """Sign a sample; where people log in, their password is asked for once more."""
+    if desk.local is None and not password_fits(desk.store, who.reviewer_id, password):
+        raise HTTPException(403, "the password is wrong; the sample is not signed")
+    sign(desk.store, sample, who.reviewer_id, unproved=unproved)
+    return RedirectResponse(f"/samples/{sample.id}/signed", 303)
+
+
+@router.get("/samples/{sample_id}/signed")
+def signed(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
+    """The signed report, to be printed."""
+    with desk.store.reading() as session:
+        signature = session.get(Signature, sample.id)
+        if signature is None:
+            raise HTTPException(404, f"{sample.name} is not signed")
+        return page("signed.html.j2", who, sample=sample, signature=signature, holds=holds(session, signature))

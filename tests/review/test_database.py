@@ -1,0 +1,61 @@
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from leukoscope.common.errors import InputError
+from leukoscope.review.store.accounts import local_reviewer
+from leukoscope.review.store.database import Store
+from leukoscope.review.store.events import label_cells
+from leukoscope.review.store.models import Base
+
+
+def test_migrations_make_the_tables_that_the_models_describe(store):
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_a_store_is_opened_again_as_it_was(url, store, opened):
+    again = Store.open(url)
+    with again.reading() as session:
+        assert session.scalar(text("SELECT count(*) FROM cells")) == len(opened.predicted)
+    again.engine.dispose()
+
+
+def test_a_store_of_a_newer_version_is_refused_in_one_line(url, store):
+    with store.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(InputError, match=r"made by a newer version of leukoscope \(its tables are 9999\)"):
+        Store.open(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://somewhere/db", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("nonsense", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("sqlite:////no/such/folder/review.db", "cannot be opened .unable to open database file"),
+        ("postgresql://ann:secret@127.0.0.1:1/none", "ann:.{3}@127.0.0.1:1/none: the store cannot be opened"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_named_without_its_password(url, words):
+    with pytest.raises(InputError, match=words) as fault:
+        Store.open(url)
+    assert "secret" not in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("change", ["UPDATE events SET label_to = 1", "DELETE FROM events", "DELETE FROM actions"])
+def test_the_database_itself_refuses_to_change_what_people_did(store, opened, change):
+    label_cells(store, opened.id, local_reviewer(store, "ann"), key="key-0001", rows=[0], label=2, source="gallery")
+    with pytest.raises(DBAPIError, match="never changed"), store.writing() as session:
+        session.execute(text(change))
+
+
+def test_sqlite_writes_ahead_and_waits_for_the_disk(tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'review.db'}")
+    with store.reading() as session:
+        assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert session.scalar(text("PRAGMA synchronous")) == 2  # FULL

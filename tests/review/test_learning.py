@@ -1,0 +1,91 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from leukoscope.common.errors import InputError
+from leukoscope.differential.classifier import Classifier
+from leukoscope.differential.learn import learn
+from leukoscope.differential.sample import Sample
+from leukoscope.review.learning import keep, learn_from_review
+from leukoscope.review.opened import Opened
+from leukoscope.review.store.accounts import local_reviewer
+from leukoscope.review.store.database import Store
+from leukoscope.review.store.events import label_cells
+
+from .conftest import Browserless
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store.open(f"sqlite:///{tmp_path / 'review.db'}")
+    yield opened
+    opened.engine.dispose()
+
+
+def review(store, opened, rows, truth) -> None:
+    ann = local_reviewer(store, "ann")
+    for k in range(3):
+        of_class = [int(row) for row in rows if truth[row] == k]
+        label_cells(store, opened.id, ann, key=f"key-000{k}", rows=of_class, label=k, source="audit")
+
+
+def test_sixty_reviewed_cells_teach_a_classifier_the_sample_it_erred_on(store, shifted, truth):
+    opened = Opened.of(store, Sample.open(shifted), seed=0)
+    review(store, opened, opened.queue[:60], truth)
+    with store.reading() as session:
+        learned = learn_from_review(session, opened)
+    unseen = opened.queue[60:]
+    before = (opened.predicted[unseen] == truth[unseen]).mean()
+    after = (learned.classifier.probabilities(opened.sample.features.x[unseen]).argmax(1) == truth[unseen]).mean()
+    assert before < 0.75
+    assert after > before + 0.1
+    assert learned.moved.sum() == len(unseen)
+    assert learned.moved.sum() - np.trace(learned.moved) == len(learned.changed)
+    assert set(learned.proposed) <= set(unseen)
+    assert len(set(learned.proposed)) == 60
+
+
+def test_what_was_learned_is_kept_beside_the_sample_and_nothing_else_changes(store, shifted, truth, tmp_path):
+    shifted = shutil.copytree(shifted, tmp_path / "sample", ignore=shutil.ignore_patterns("learned-*"))
+    opened = Opened.of(store, Sample.open(shifted))
+    review(store, opened, opened.queue[:30], truth)
+    before = (shifted / "cells.csv").read_bytes()
+    with store.reading() as session:
+        learned = learn_from_review(session, opened)
+    first, second = keep(learned, opened), keep(learned, opened)
+    assert (first.name, second.name) == ("learned-1", "learned-2")
+    x = opened.sample.features.x
+    np.testing.assert_array_equal(Classifier.load(first).probabilities(x), learned.classifier.probabilities(x))
+    assert (shifted / "cells.csv").read_bytes() == before
+
+
+def test_learning_nothing_new_changes_next_to_nothing(shifted):
+    classifier = Sample.open(shifted).classifier
+    x = Sample.open(shifted).features.x
+    again = learn(classifier, x[:0], np.zeros(0, np.int64))
+    np.testing.assert_allclose(again.probabilities(x), classifier.probabilities(x), atol=0.02)
+
+
+def test_what_cannot_be_learned_is_told(store, shifted):
+    from dataclasses import replace
+
+    opened = Opened.of(store, Sample.open(shifted))
+    with store.reading() as session, pytest.raises(InputError, match="review at least 5 cells of its classes"):
+        learn_from_review(session, opened)
+    with pytest.raises(InputError, match="was fitted without reference cells and cannot learn"):
+        learn(replace(opened.sample.classifier, reference=None), np.zeros((1, 2)), np.zeros(1))
+
+
+def test_the_page_shows_what_would_change_before_it_is_kept(serving, store, shifted, truth):
+    ann = Browserless(serving(shifted, store=store, reviewer="ann"))
+    token = ann.token()
+    for row in range(40):
+        ann.label([row], int(truth[row]), key=f"key-{row:04}", token=token)
+    assert ann.http.post("/samples/1/learn", data={"csrf": token}).headers["location"] == "/samples/1/learned"
+    page = ann.http.get("/samples/1/learned").text
+    assert "Learned from 40 reviewed cells. Of 200 cells that nobody has seen," in page
+    assert "Cells worth a look" in ann.http.get("/samples/1/learned/proposed").text
+    assert ann.http.get("/samples/1/learned/changed").status_code == 200
+    assert "Kept as run/learned-" in ann.http.post("/samples/1/keep", data={"csrf": token}).text
+    assert ann.http.post("/samples/1/learn", data={"csrf": "forged"}).status_code == 403
