@@ -86,6 +86,16 @@ def test_an_unknown_kind_flags_the_sample(encoder: Encoder, classifier: Classifi
     assert Sample.open(tmp_path / "run").table["novel"][:40].mean() > 0.9
 
 
+def test_a_review_is_never_overwritten(
+    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path
+) -> None:
+    classify(sample, encoder, classifier, tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "review.db").write_text("what people said")
+    with pytest.raises(InputError, match=r"run: holds a review \(review\.db\), which --overwrite would delete"):
+        classify(sample, encoder, classifier, tmp_path / "run", device="cpu", overwrite=True)
+    assert (tmp_path / "run" / "review.db").read_text() == "what people said"
+
+
 def test_another_encoder_is_refused(sample: CellSet, classifier: Classifier, tmp_path: Path) -> None:
     other = random_encoder("resnet18", sample, size=24, seed=1)
     with pytest.raises(

@@ -71,9 +71,11 @@ def _require_extra() -> None:
 
 
 def _store_beside(run: Path) -> str:
+    from leukoscope.differential.classify import REVIEW
+
     if not (run / "sample.json").is_file():
         raise InputError(f"{run}: no classified sample (no sample.json); make one with 'leukoscope classify'")
-    return f"sqlite:///{run.resolve() / 'review.db'}"
+    return f"sqlite:///{run.resolve() / REVIEW}"
 
 
 def _password(name: str) -> str:

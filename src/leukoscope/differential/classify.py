@@ -18,6 +18,9 @@ from leukoscope.differential.sample import SampleInfo
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
 
+REVIEW = "review.db"
+"""What people said of a sample, which a review keeps in its run folder."""
+
 
 def classify(
     cellset: CellSet,
@@ -73,6 +76,8 @@ def classify(
     lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
     encoder = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
+    if (out / REVIEW).exists():
+        raise InputError(f"{out}: holds a review ({REVIEW}), which --overwrite would delete; choose another name")
     info, ranges = classifier.info, ranges or ReferenceRanges.read()
     refuse_misfit(cellset, encoder, classifier)
     quality = Classifier.load(quality) if isinstance(quality, Path) else quality
