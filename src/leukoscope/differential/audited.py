@@ -57,8 +57,9 @@ def audited_count(predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, n
 
     Cells that a person looked at for any other reason, before the audit began, are counted as that person called them.
     (Those looked at later must be left out here until the audit comes to them: a rest from which doubtful cells were
-    taken while they stay in the audit is not what the audit is a sample of.) For the others, m of whose N were drawn at random and seen, the share of class k is what the classifier says of all of them, rectified
-    by how much it was wrong on those seen (Angelopoulos et al. 2023, doi:10.1126/science.adi6000, equation for a mean):
+    taken while they stay in the audit is not what the audit is a sample of.) For the others, m of whose N were drawn at
+    random and seen, the share of class k is what the classifier says of all of them, rectified by how much it was wrong
+    on those seen (Angelopoulos et al. 2023, doi:10.1126/science.adi6000, equation for a mean):
 
     .. math:: \frac1N \sum_{i \le N} 1[f_i = k] + \frac1m \sum_{j \le m} (1[y_j = k] - 1[f_j = k])
 
