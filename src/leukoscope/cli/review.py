@@ -25,6 +25,10 @@ def review(
         str | None, typer.Option(metavar="NAME", help="Who labels, where there are no accounts.")
     ] = None,
     blind: Annotated[bool, typer.Option("--blind", help="Hide what the classifier and other reviewers say.")] = False,
+    points: Annotated[
+        float,
+        typer.Option(help="Points of per cent to which the audit must know every class to sign.", min=0.1, max=50),
+    ] = 2.0,
     add_user: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make an account, or give it a new role and password, and end.")
     ] = None,
@@ -56,7 +60,7 @@ def review(
     elif export:
         _export(opened, folders, export, agree)
     else:
-        desk = open_desk(opened, folders, host=host, reviewer=reviewer, blind=blind)
+        desk = open_desk(opened, folders, host=host, reviewer=reviewer, blind=blind, precision=points / 100)
         serve(desk, host=host, port=port, browser=not no_browser)
 
 

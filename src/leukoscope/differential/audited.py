@@ -84,8 +84,8 @@ def audited_count(predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, n
 def cells_needed(count: AuditedCount, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, to: float) -> int:
     """How many more cells of the audit must be seen until the composition is known to within ``to`` (0.02: +-2 points).
 
-    It expects errors to come as often as so far (and half an error of each direction more), and is a forecast: the
-    count tells when it is reached.
+    It expects errors to come as often as so far, and at first as often as half an error of each direction in 25 cells.
+    It is a forecast: the count tells when it is reached.
 
     Args:
         count: of the cells as reviewed now.
@@ -101,7 +101,7 @@ def cells_needed(count: AuditedCount, predicted: np.ndarray, truth: np.ndarray, 
     m, n, rest = count.audited, count.n, int((~seen).sum())
 
     def reached(more: int) -> bool:
-        grown = [[each + more * (each + 0.5) / (m + 1) for each in pair] for pair in errors]
+        grown = [[each + more * (each + 0.5) / (m + 25) for each in pair] for pair in errors]
         return all(_half_width(missed, wrongly, m + more, rest - more, n) <= to for missed, wrongly in grown)
 
     low, high = max(1, FEWEST - m), rest

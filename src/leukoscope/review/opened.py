@@ -18,6 +18,8 @@ from leukoscope.review.store.cells import import_sample
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow, SampleRow
 
+PRECISION = 0.02
+"""The half width of every class's interval at which a count may be signed, unless another is asked for: two points."""
 NONE_OF_THEM = "none of these"
 """The label of what is no cell of any class: an artefact, or no leukocyte."""
 _KEYS = "123456789abcdefgijklmnopqrtvwyz"  # h, s, u and x have another meaning
@@ -29,7 +31,7 @@ class Opened:
     """A sample that this server has at hand: what the store does not keep, which is pixels, features and arrays.
 
     ``predicted`` int64 ``(N,)``, ``counted`` bool ``(N,)``; ``queue`` int64: rows of the cells counted, in the order
-    that was drawn for the audit.
+    that was drawn for the audit. ``precision`` is the half width to which the audit must know every class's share.
     """
 
     id: int
@@ -37,10 +39,11 @@ class Opened:
     predicted: np.ndarray
     counted: np.ndarray
     queue: np.ndarray
+    precision: float = PRECISION
     _explaining: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(cls, store: Store, sample: Sample, *, seed: int | None = None) -> "Opened":
+    def of(cls, store: Store, sample: Sample, *, seed: int | None = None, precision: float = PRECISION) -> "Opened":
         """Open ``sample`` on ``store``, which takes its cells in where it has not.
 
         Raises:
@@ -51,7 +54,7 @@ class Opened:
         with store.reading() as session:
             wanted = select(CellRow.row).where(CellRow.sample_id == sample_id, CellRow.gallery >= 0)
             queue = np.array(session.scalars(wanted.order_by(CellRow.shuffled)).all(), dtype=np.int64)
-        return cls(sample_id, sample, sample.predicted, sample.counted, queue)
+        return cls(sample_id, sample, sample.predicted, sample.counted, queue, precision)
 
     @property
     def name(self) -> str:

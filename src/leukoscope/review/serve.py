@@ -10,7 +10,7 @@ import uvicorn
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.sample import Sample
-from leukoscope.review.opened import Opened
+from leukoscope.review.opened import PRECISION, Opened
 from leukoscope.review.store.accounts import has_accounts, local_reviewer
 from leukoscope.review.store.database import Store
 from leukoscope.review.web.app import create_app
@@ -19,7 +19,13 @@ from leukoscope.review.web.security import LOOPBACK
 
 
 def open_desk(
-    store: Store, runs: Sequence[Path], *, host: str = "127.0.0.1", reviewer: str | None = None, blind: bool = False
+    store: Store,
+    runs: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    reviewer: str | None = None,
+    blind: bool = False,
+    precision: float = PRECISION,
 ) -> Desk:
     """Open samples for review, by one local reviewer or by those who have accounts.
 
@@ -29,6 +35,7 @@ def open_desk(
         host: the address that will be listened at; any but loopback takes accounts.
         reviewer: the local reviewer; by default as the system calls the user.
         blind: hide from everybody what the classifier and others say.
+        precision: the half width to which an audit must know every class's share (0.02: two points).
 
     Raises:
         InputError: when a sample cannot be opened, or the address needs accounts and there are none.
@@ -41,7 +48,7 @@ def open_desk(
         )
     if accounts and reviewer is not None:
         raise InputError(f"--reviewer {reviewer}: this store has accounts; log in on the page")
-    samples = [Opened.of(store, Sample.open(run)) for run in runs]
+    samples = [Opened.of(store, Sample.open(run), precision=precision) for run in runs]
     local = None if accounts else local_visitor(store, local_reviewer(store, reviewer or getpass.getuser()))
     return Desk(store, {sample.id: sample for sample in samples}, local, blind)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from leukoscope import __version__
 from leukoscope.review.opened import Opened
-from leukoscope.review.standing import PRECISION, Standing, standing
+from leukoscope.review.standing import Standing, standing
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.events import Conflict
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, SampleRow, Signature
@@ -23,7 +23,7 @@ def sign(store: Store, opened: Opened, reviewer_id: int, *, unproved: bool = Fal
         store: the store.
         opened: the sample.
         reviewer_id: who signs.
-        unproved: sign although the audit has not brought every class to within two points; the document says so.
+        unproved: sign although the audit has not brought every class to the precision asked for; the document says so.
 
     Raises:
         Conflict: when it is signed already, a dispute is open, or the audit is too short and ``unproved`` not given.
@@ -38,7 +38,7 @@ def sign(store: Store, opened: Opened, reviewer_id: int, *, unproved: bool = Fal
         if now.needed and not unproved:
             raise Conflict(
                 f"{opened.name}: review {now.needed} more cells of the audit to sign at "
-                f"+-{100 * PRECISION:.0f} points, or sign it as unproved"
+                f"+-{100 * opened.precision:g} points, or sign it as unproved"
             )
         reviewer = session.get_one(Reviewer, reviewer_id)
         time = datetime.now(UTC).replace(microsecond=0)
@@ -84,6 +84,7 @@ def _document(session: Session, opened: Opened, now: Standing, signed_by: str, t
         "audited": count.audited,
         "audit_seed": sample.seed,
         "half_width": count.half_width,
+        "precision": opened.precision,
         "proved": now.needed == 0,
         "none_of_these": int(now.current[-1]),
         "differential": {

@@ -9,9 +9,6 @@ from leukoscope.review.agreement import Agreement, agreement
 from leukoscope.review.opened import Opened
 from leukoscope.review.store.models import Action, CellRow, Opinion, Reviewer
 
-PRECISION = 0.02
-"""The half width at which a count may be signed: two points."""
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -53,7 +50,7 @@ def standing(session: Session, opened: Opened) -> Standing:
         seen=np.bincount(predicted[truth >= 0], minlength=n_classes),
         reviewed=int((truth >= 0).sum()),
         audited=count,
-        needed=cells_needed(count, predicted, known, audit, PRECISION),
+        needed=cells_needed(count, predicted, known, audit, opened.precision),
         disputed=sum(label is None for _, label, _ in seen),
         agreement=_agreement(session, opened),
     )

@@ -5,7 +5,6 @@ from pydantic import Field
 
 from leukoscope.common.settings import Settings
 from leukoscope.review.export import labels_of_review
-from leukoscope.review.standing import PRECISION
 from leukoscope.review.store.events import MOST_CELLS, Outcome, Source, label_cells, undo
 from leukoscope.review.web.desk import AtDesk, AtSample, ScriptAuthor
 
@@ -67,7 +66,7 @@ def progress(sample: AtSample, desk: AtDesk) -> Progress:
     if now.disputed:
         seen += f"; {now.disputed:,} disputed"
     if now.needed:
-        return Progress(words=f"{seen}; review {now.needed:,} more cells to sign at ±{100 * PRECISION:.0f} points")
+        return Progress(words=f"{seen}; review {now.needed:,} more cells to sign at ±{100 * sample.precision:g} points")
     return Progress(words=f"{seen}; the count is known to within ±{100 * count.half_width:.1f} points")
 
 

@@ -9,7 +9,6 @@ from sqlalchemy.orm import aliased
 
 from leukoscope.review.opened import samples_of
 from leukoscope.review.signing import holds, sign
-from leukoscope.review.standing import PRECISION
 from leukoscope.review.store.accounts import password_fits
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, Signature
 from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader
@@ -35,7 +34,7 @@ def overview(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
         now = desk.standing(session, sample.id)
         signature = session.get(Signature, sample.id)
     return page(
-        "sample.html.j2", who, sample=sample, now=now, signature=signature, precision=PRECISION,
+        "sample.html.j2", who, sample=sample, now=now, signature=signature, precision=sample.precision,
         asks_password=desk.local is None, blind=desk.blind,
     )  # fmt: skip
 
