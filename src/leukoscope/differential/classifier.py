@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -39,7 +39,9 @@ class ClassifierInfo(Settings):
     ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
     training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does. ``novelty`` is None
     where too few cells were held out to tell what is far. ``quality`` holds the limits learned from the training
-    cells' pixels, None where these were not at hand.
+    cells' pixels, None where these were not at hand. ``reliability`` are the cells that ``cross_validated`` is of, in
+    bins of the probability of the class they were called: how many, their mean probability, and the share called
+    rightly, before and after calibration.
     """
 
     format_version: int = FORMAT_VERSION
@@ -58,6 +60,7 @@ class ClassifierInfo(Settings):
     prevalence: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
     cross_validated: dict[str, float]
+    reliability: dict[str, tuple[tuple[int, float, float], ...]] = Field(default_factory=dict)
     novelty: NoveltyLimits | None = None
     folds: int
     group: str | None = None

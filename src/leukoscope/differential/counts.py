@@ -55,19 +55,21 @@ def count(
         raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
     counts = np.bincount(probabilities.argmax(1), minlength=len(classes))
     posterior = composition_posterior(counts, confusion, seed=seed)
-    leukocytes = np.array([kind is None or kind.is_leukocyte for kind in map(kind_of, classes)])
+    kinds = [kind_of(name) for name in classes]
+    leukocytes = np.array([kind is None or kind.is_leukocyte for kind in kinds])
     points = {
         "adjusted_proportion": adjusted_proportions(counts, confusion),
         "em_proportion": em_proportions(probabilities, prevalence),
     }
     among = posterior.among(leukocytes)
     table = {}
-    for k, name in enumerate(classes):
+    for k, (name, kind) in enumerate(zip(classes, kinds, strict=True)):
         row = _raw(int(counts[k]), n) | {point: float(values[k]) for point, values in points.items()}
         row |= _corrected(posterior, k, n)
         row["leukocytes"] = _share(among, k) if leukocytes[k] else None
         row["absolute"] = _absolute(row["leukocytes"], total)
         row["flags"] = _flags(name, row, ranges)
+        row["loinc"] = kind.loinc if kind else None
         table[name] = row
     return {"n": n, "total": total, "classes": table}
 

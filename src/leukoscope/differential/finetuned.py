@@ -3,7 +3,7 @@ import numpy as np
 from leukoscope.cells.cellset import CellSet
 from leukoscope.differential.calibration import fit_temperature
 from leukoscope.differential.classifier import Classifier, ClassifierInfo
-from leukoscope.differential.fit import unseen_scores
+from leukoscope.differential.fit import unseen_reliability, unseen_scores
 from leukoscope.encoders.embed import origin
 from leukoscope.encoders.readout import Readout
 from leukoscope.probes.finetuning import FineTuned
@@ -43,6 +43,7 @@ def classifier_of(tuned: FineTuned, seen: CellSet, *, group: str | None, seed: i
         prevalence=tuple(prevalence.tolist()),
         confusion=tuple(map(tuple, confusion.tolist())),
         cross_validated=unseen_scores(truth["test"], probabilities["test"], temperature),
+        reliability=unseen_reliability(truth["test"], probabilities["test"], temperature),
         folds=1,
         group=group,
         seed=seed,

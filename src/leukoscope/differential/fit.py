@@ -28,6 +28,7 @@ from leukoscope.probes.registry import head_of
 from leukoscope.scores.confusion import matrix
 from leukoscope.scores.metrics import measure
 from leukoscope.scores.predictions import classes_of, probabilities_of, truth_of
+from leukoscope.scores.reliability import reliability
 
 _REPORTED = ("accuracy", "balanced_accuracy", "log_loss", "ece")
 
@@ -97,6 +98,7 @@ def fit(
         prevalence=tuple((np.bincount(truth, minlength=len(classes)) / len(truth)).tolist()),
         confusion=tuple(map(tuple, matrix(truth, probabilities.argmax(1), len(classes)).tolist())),
         cross_validated=unseen_scores(truth, probabilities, temperature),
+        reliability=unseen_reliability(truth, probabilities, temperature),
         novelty=learn_novelty(held_out),
         folds=n_folds,
         group=group,
@@ -184,3 +186,21 @@ def unseen_scores(truth: np.ndarray, probabilities: np.ndarray, temperature: flo
     after = measure(truth, apply_temperature(probabilities, temperature), ones).overall
     scores = {name: float(before[name][0]) for name in _REPORTED}
     return {**scores, **{f"{name}_calibrated": float(after[name][0]) for name in ("log_loss", "ece")}}
+
+
+def unseen_reliability(
+    truth: np.ndarray, probabilities: np.ndarray, temperature: float
+) -> dict[str, tuple[tuple[int, float, float], ...]]:
+    """Bins of a reliability diagram of the same cells, before and after calibration, for a classifier's bundle.
+
+    Args:
+        truth: as of :func:`unseen_scores`.
+        probabilities: as there.
+        temperature: as there.
+    """
+    told = {}
+    for when, p in (("before", probabilities), ("after", apply_temperature(probabilities, temperature))):
+        found = reliability(p.max(axis=1), p.argmax(axis=1) == truth)
+        bins = zip(*(part[found.cells > 0].tolist() for part in found), strict=True)
+        told[when] = tuple((int(cells), float(said), float(right)) for cells, said, right in bins)
+    return told

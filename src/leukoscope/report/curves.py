@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from leukoscope.report.drawing import FAINT, Picture, colour, figure, keep, light_grid
 from leukoscope.report.evaluation import Evaluation, Pair
+from leukoscope.scores.reliability import BINS, reliability
 
 # Column of history.csv, what the panel says.
 _PANELS = (
@@ -15,7 +16,6 @@ _PANELS = (
     ("rankme", "RankMe (effective rank)"),
     ("knn", "online k-NN accuracy"),
 )
-_BINS = 10
 _FEW_ANSWERS = 10  # in a bin: too few to draw
 _FEW_EPOCHS = 15
 
@@ -88,18 +88,15 @@ def _reliability(above: Axes, below: Axes, evaluation: Evaluation, pair: Pair) -
     cells = evaluation.answers(pair)
     right = (cells["label"] == cells["predicted"]).to_numpy(dtype=np.float64)
     probability = cells["probability"].to_numpy()
-    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    counts = np.bincount(bins, minlength=_BINS)
-    filled = counts >= _FEW_ANSWERS
-    means = np.bincount(bins, probability, _BINS)[filled] / counts[filled]
-    shares = np.bincount(bins, right, _BINS)[filled] / counts[filled]
+    found = reliability(probability, right)
+    filled = found.cells >= _FEW_ANSWERS
     above.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-    above.plot(means, shares, color=colour(0), marker="o", markersize=3)
+    above.plot(found.said[filled], found.right[filled], color=colour(0), marker="o", markersize=3)
     ece = evaluation.score(pair, "ece")
     above.set_title(" · ".join(pair))
     if ece:
         above.text(0.04, 0.94, f"ECE {ece['mean']:.3f}", transform=above.transAxes, va="top")
     above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share right")
     light_grid(above)
-    below.bar((np.arange(_BINS) + 0.5) / _BINS, counts / counts.sum(), width=0.085, color="#b9c6d2")
+    below.bar((np.arange(BINS) + 0.5) / BINS, found.cells / found.cells.sum(), width=0.085, color="#b9c6d2")
     below.set(ylim=(0, None), yticks=[], xlabel="probability given", ylabel="answers")

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leukoscope.differential.classifier import ClassifierInfo
 from leukoscope.differential.novelty import NoveltyLimits
 from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import Sample
@@ -13,6 +14,7 @@ from leukoscope.report.scatter import dots, scatter, shared_legend
 
 _WIDTH = 7.2  # inches: the text of an A4 page
 _MOST_REFERENCES = 4000
+_FEW_CELLS = 10  # in a bin: too few to draw
 
 
 def draw_differential(differential: dict[str, Any], ranges: ReferenceRanges, folder: Path) -> Picture:
@@ -84,3 +86,23 @@ def draw_novelty(table: pd.DataFrame, limits: NoveltyLimits | None, folder: Path
             f"{limits.held_out:,} cells held out."
         )
         return keep(drawn, folder, "novelty", alt="Histogram of novelty", caption=caption)
+
+
+def draw_calibration(info: ClassifierInfo, folder: Path) -> Picture | None:
+    """How reliable the classifier's probabilities are, before and after calibration; None where its bundle is older."""
+    if not info.reliability:
+        return None
+    with figure(3.2, 3.0) as drawn:
+        axes = drawn.subplots()
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+        for (when, bins), drawn_in in zip(info.reliability.items(), (FAINT, PALETTE[0]), strict=True):
+            shown = np.array([(said, right) for cells, said, right in bins if cells >= _FEW_CELLS]).reshape(-1, 2)
+            axes.plot(*shown.T, color=drawn_in, marker="o", markersize=3, label=f"{when} calibration")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability given", ylabel="share right")
+        axes.legend(loc="upper left")
+        before, after = (info.cross_validated[key] for key in ("ece", "ece_calibrated"))
+        caption = (
+            "Cells that the head had not seen, by the probability of the class they were called. Expected calibration "
+            f"error {100 * before:.1f} % before and {100 * after:.1f} % after calibration."
+        )
+        return keep(drawn, folder, "calibration", alt="Reliability diagram", caption=caption)

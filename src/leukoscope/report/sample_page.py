@@ -12,7 +12,7 @@ from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import Sample
 from leukoscope.report import context
 from leukoscope.report.galleries import Magnification, thumbnail
-from leukoscope.report.sample_figures import draw_differential, draw_novelty, draw_plane
+from leukoscope.report.sample_figures import draw_calibration, draw_differential, draw_novelty, draw_plane
 from leukoscope.report.sample_tables import differential_table, estimates_table, manual_table
 from leukoscope.report.tables import Table, pairs_table
 from leukoscope.report.template import render
@@ -90,6 +90,7 @@ def write_sample_report(run: Path, *, ranges: ReferenceRanges | None = None, tit
         plane=draw_plane(sample, folder),
         estimates=estimates_table(differential),
         manual=manual_table(differential),
+        calibration=draw_calibration(sample.classifier.info, folder),
         origin=_origin(sample, info.channels),
         provenance=context.provenance(read_json(run / "provenance.json"), read_yaml(run / "recipe.yaml")),
         research_use=context.RESEARCH_USE,
