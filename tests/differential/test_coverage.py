@@ -55,6 +55,12 @@ def test_samples_are_of_the_composition_asked_for_and_no_cell_comes_twice() -> N
         Pool(np.eye(3)[y[:1000]], y[:1000]).sample(np.array([0.0, 0.0, 1.0]), 10, rng)
 
 
+def test_a_plan_of_other_classes_is_refused(tmp_path: Path) -> None:
+    other = Compositions({"neutrophil": (55.0, 75.0), "EOS": (30.0, 40.0)}, {"healthy": {}})
+    with pytest.raises(InputError, match="healthy: no cell is labelled 'neutrophil'; there are EOS, LYM, NEU"):
+        coverage(features(300, 0), tmp_path / "run", other)
+
+
 def test_an_unknown_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown patient type 'anaemia'"):
         coverage(features(300, 0), tmp_path / "run", BLOOD, types=("anaemia",))

@@ -108,6 +108,10 @@ def coverage(
     labels = labels_of_cells(features.cells, label=label, overlay=overlay)
     classes = sorted({name for name in labels if name is not None})
     patients = [compositions.parse(text, classes) for text in types]
+    for patient in patients:
+        lacking = [kind for kind in compositions.kinds(patient) if kind not in classes]
+        if lacking:
+            raise InputError(f"{patient.name}: no cell is labelled {lacking[0]!r}; there are {', '.join(classes)}")
     group = resolve_group(features.cells, group)
     shares = {"fit": train_share, "pool": 1 - train_share}
     recipe = {
@@ -175,7 +179,8 @@ def _judge(
     """One sample: by class the truth, the estimates, and whether each interval covers and how wide it is."""
     info = classifier.info
     classes, confusion = info.classes, np.array(info.confusion)
-    share = np.array([compositions.draw(patient, rng)[1].get(name, 0.0) for name in classes]) / 100
+    amounts = compositions.draw(patient, rng)[1]
+    share = np.array([amounts.get(name, 0.0) for name in classes]) / 100
     rows = rng.permutation(pool.sample(share / share.sum(), n, rng))
     probabilities, truth = pool.probabilities[rows], pool.y[rows]
     predicted = probabilities.argmax(axis=1)

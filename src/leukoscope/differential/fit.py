@@ -87,7 +87,7 @@ def fit(
     fitted = _fit_all(features, y, len(classes), splits, head, seed, settings)
     truth, probabilities = truth_of(unseen), probabilities_of(unseen)
     temperature = fit_temperature(probabilities, truth)
-    held_out = ((Reference(features.x[train], y[train]), features.x[test]) for train, test in splits)
+    held_out = ((Reference.of(features.x[train], y[train], seed=seed), features.x[test]) for train, test in splits)
     info = ClassifierInfo(
         classes=tuple(classes),
         head=head,

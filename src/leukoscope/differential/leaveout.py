@@ -108,7 +108,8 @@ def _without(
     inner = make_folds(features.cells, inner_labels, n_folds=n_folds, group=group, seed=seed)
     x = features.x
     limits = learn_novelty(
-        ((Reference(x[fit], y[fit]), x[test]) for fit, test in splits_of(inner, features.ids)), false_alarm=false_alarm
+        ((Reference.of(x[fit], y[fit], seed=seed), x[test]) for fit, test in splits_of(inner, features.ids)),
+        false_alarm=false_alarm,
     )
     if limits is None:
         raise InputError(f"{len(training)} known cells without {kind} are too few for a false alarm of {false_alarm:g}")
@@ -133,7 +134,7 @@ def _without(
                 "interval": _auc_interval(known_distance, unknown_distance, seed),
                 "false_alarm": alarms,
                 "detected": detected,
-                "noticed_from": {str(n): cells_to_notice(n, false_alarm, detected) for n in _SIZES},
+                "noticed_from": {str(n): cells_to_notice(n, limits, detected) for n in _SIZES},
             }
         )
     return rows

@@ -26,5 +26,5 @@ def novelty_of_sample(novel: np.ndarray, limits: NoveltyLimits | None) -> dict[s
     if limits is None:
         return None
     found, n = int(novel.sum()), len(novel)
-    p = sample_p(found, n, limits.false_alarm)
+    p = sample_p(found, n, limits)
     return {"cells": found, "expected": limits.false_alarm * n, "p": p, "flag": p < SAMPLE_FALSE_ALARM}

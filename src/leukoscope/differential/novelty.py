@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from scipy.stats import binom
+from scipy.stats import betabinom, binom
 from sklearn.covariance import LedoitWolf
 
+from leukoscope.common.runs import log
 from leukoscope.common.settings import Settings
 from leukoscope.encoders.weights import read_weights
 from leukoscope.scores.neighbours import nearest
@@ -108,24 +110,32 @@ def learn_novelty(
         knn.append(reference.knn_distance(x))
         mahalanobis.append(reference.mahalanobis_distance(x))
     held_out = sum(map(len, knn))
-    rank = math.ceil((held_out + 1) * (1 - false_alarm))
+    rank = _rank(held_out, false_alarm)
     if rank > held_out:
         return None
     limits = [float(np.sort(np.concatenate(found))[rank - 1]) for found in (knn, mahalanobis)]
+    if min(limits) <= 0:
+        log.warning("the features of many cells are the same; what is novel cannot be told")
+        return None
     return NoveltyLimits(knn=limits[0], mahalanobis=limits[1], false_alarm=false_alarm, held_out=held_out)
 
 
-def sample_p(novel: int, n: int, false_alarm: float) -> float:
-    """How probable so many novel cells or more are among ``n``, if all are of known kinds."""
-    return float(binom.sf(novel - 1, n, false_alarm))
+def sample_p(novel: int, n: int, limits: NoveltyLimits) -> float:
+    """How probable so many novel cells or more are among ``n``, if all are of known kinds.
+
+    The limit is a cell of those held out, so that the share of known cells beyond it is itself known only as a beta
+    distribution, and their number is beta-binomial. Cells of one patient are taken as independent, which they are not
+    quite.
+    """
+    return float(_known_novel(n, limits).sf(novel - 1))
 
 
-def cells_to_notice(n: int, false_alarm: float, detected: float, *, power: float = 0.95) -> int | None:
+def cells_to_notice(n: int, limits: NoveltyLimits, detected: float, *, power: float = 0.95) -> int | None:
     """How many cells of an unknown kind among ``n`` raise the flag of a sample with probability ``power``.
 
     Args:
         n: cells of the sample.
-        false_alarm: the share of known cells that are called novel.
+        limits: of the classifier.
         detected: the share of the unknown kind's cells that are.
         power: of noticing it.
 
@@ -133,11 +143,22 @@ def cells_to_notice(n: int, false_alarm: float, detected: float, *, power: float
         The smallest number, or None where not even n do.
     """
     # The flag is raised from so many novel cells on.
-    needed = int(binom.isf(SAMPLE_FALSE_ALARM, n, false_alarm)) + 1
+    needed = int(_known_novel(n, limits).isf(SAMPLE_FALSE_ALARM)) + 1
     seen = np.arange(needed)
     for unknown in range(n + 1):
         # Of the sum of two binomials, the share below what is needed.
-        among_known = binom.cdf(needed - 1 - seen, n - unknown, false_alarm)
+        among_known = _known_novel(n - unknown, limits).cdf(needed - 1 - seen)
         if float((binom.pmf(seen, unknown, detected) * among_known).sum()) <= 1 - power:
             return unknown
     return None
+
+
+def _rank(held_out: int, false_alarm: float) -> int:
+    """Which of the cells held out, the nearest first, is the limit."""
+    return math.ceil((held_out + 1) * (1 - false_alarm))
+
+
+def _known_novel(n: int, limits: NoveltyLimits) -> Any:
+    """How many of ``n`` known cells lie beyond the limit, as a distribution of scipy's."""
+    rank = _rank(limits.held_out, limits.false_alarm)
+    return betabinom(n, limits.held_out + 1 - rank, rank)
