@@ -76,6 +76,14 @@ def test_what_is_no_classified_sample_is_refused(tmp_path: Path) -> None:
         Sample.open(tmp_path)
 
 
+@pytest.mark.parametrize("total", [0.0, float("inf"), float("nan")])
+def test_a_total_that_is_none_is_refused_before_anything_is_computed(
+    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path, total: float
+) -> None:
+    with pytest.raises(InputError, match="the total of leukocytes is to be above 0"):
+        classify(sample, encoder, classifier, tmp_path / "run", total=total)
+
+
 def test_an_unknown_kind_flags_the_sample(encoder: Encoder, classifier: Classifier, tmp_path: Path) -> None:
     strange = write_set(tmp_path / "strange.set", np.arange(120) % 3, seed=2)
     pixels = np.load(strange.path / "images.npy")

@@ -36,6 +36,8 @@ def test_a_laboratory_gives_its_own(tmp_path: Path) -> None:
     file.write_text("class,low,high,unit\nK562,0,1,percent\n")
     assert ReferenceRanges.read(file).of("K562", "percent") == Range(0, 1)
     assert ReferenceRanges.read(file).of("EOS", "percent") is None
+    file.write_text("class,low,high,unit\nNeutrophils,40,70,percent\n")
+    assert ReferenceRanges.read(file).of("NEU", "percent") == Range(40, 70)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def test_a_laboratory_gives_its_own(tmp_path: Path) -> None:
         ("class,low,high\nEOS,0,1\n", "no unit"),
         ("class,low,high,unit\nEOS,none,1,percent\n", "line 2: low and high are to be numbers"),
         ("class,low,high,unit\nEOS,2,1,percent\n", "lies above"),
+        ("class,low,high,unit\nEOS,2,inf,percent\n", "are to be finite"),
         ("class,low,high,unit\nEOS,0,1,%\n", "give percent"),
     ],
 )

@@ -184,6 +184,10 @@ def test_a_blind_review_shows_neither_predictions_nor_the_labels_of_others(servi
         assert "data-mine" not in page
         assert ">Called" not in page
         assert "bob" not in page.partition("</header>")[2]
+    assert ann.http.get("/samples/1/labels.csv").status_code == 403
+    confirmed = ann.label([1], None, key="key-0002", token=ann.token())
+    assert confirmed.status_code == 403
+    assert "blind" in confirmed.text
 
 
 @pytest.mark.parametrize(
@@ -200,6 +204,11 @@ def test_a_blind_review_shows_neither_predictions_nor_the_labels_of_others(servi
 def test_what_went_wrong_is_told_in_one_line(ann, path, status, words):
     answer = ann.http.get(path)
     assert (answer.status_code, f'<p role="alert">{words}</p>' in answer.text) == (status, True)
+
+
+@pytest.mark.parametrize("path", [f"/samples/1/history/{10**30}", f"/samples/1/cells/{10**30}.png"])
+def test_a_number_beyond_every_store_is_refused_and_not_looked_up(ann, path):
+    assert ann.http.get(path).status_code in (404, 422)
 
 
 def test_an_open_review_shows_what_others_settled_on(serving, run, tmp_path):

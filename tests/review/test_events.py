@@ -91,6 +91,8 @@ def test_who_disagree_leave_a_cell_open_until_a_third_reader_decides(store, open
         assert [each.row for each in disputes(session, opened.id, size=9)] == [6]
     with pytest.raises(Conflict, match="a third reader decides: you have labelled this cell yourself"):
         say(ann, 6, 0, "dispute")
+    with pytest.raises(Conflict, match="cell 5 is not disputed, or no more"):
+        say(local_reviewer(store, "cleo"), 5, 1, "dispute")
     say(local_reviewer(store, "cleo"), 6, 1, "dispute")
     assert cell(store, opened, 6).label == 1
     assert cell(store, opened, 6).opinions == 2

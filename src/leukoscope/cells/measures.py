@@ -10,6 +10,7 @@ from leukoscope.cells.inorder import in_order
 from leukoscope.cells.measuring.detail import detail
 from leukoscope.cells.measuring.ground import Ground, distance
 from leukoscope.cells.measuring.shape import aside, cut, found, grown, second
+from leukoscope.common.errors import InputError
 from leukoscope.common.machine import cpus
 from leukoscope.common.progress import progress
 
@@ -17,6 +18,7 @@ MEASURES = (
     "foreground", "saturated", "white", "detail", "sharpness", "cut", "aside", "second", "beside", "area", "noise",
 )  # fmt: skip
 _GRID = 64
+_SMALLEST = 12
 _CHUNK_VALUES = 2**20
 _MOST_CELLS = 64
 _NEARLY = 0.01
@@ -50,8 +52,16 @@ def measure(cellset: CellSet, *, jobs: int = 0) -> pd.DataFrame:
     Args:
         cellset: cells of any channels, 8 to 16 bits, of 24 pixels or more.
         jobs: threads; 0 takes one a core.
+
+    Raises:
+        InputError: when the images have fewer than 12 pixels a side.
     """
     info = cellset.info
+    if min(info.height, info.width) < _SMALLEST:
+        raise InputError(
+            f"{cellset.path}: images of {info.height} x {info.width} pixels are too small to measure; "
+            f"{_SMALLEST} at least"
+        )
     values = len(info.channels) * info.height * info.width
     work = partial(_measured, cellset, 2.0**info.bit_depth - 1)
     tables = []

@@ -12,6 +12,10 @@ from leukoscope.differential.quality import reasons
 _AS_LIKELY_AS_NOT = 0.5
 
 
+class NothingToCount(InputError):
+    """Every cell of a sample was set aside."""
+
+
 def set_aside(
     cellset: CellSet, features: np.ndarray, classifier: Classifier, quality: Classifier | None, *, jobs: int = 0
 ) -> np.ndarray:
@@ -28,7 +32,7 @@ def set_aside(
         jobs: threads that measure; 0 takes one a core.
 
     Raises:
-        InputError: when no cell is left to count.
+        NothingToCount: when no cell is left.
     """
     limits = classifier.info.quality
     found: np.ndarray = np.full(len(cellset), "", dtype=object)
@@ -38,7 +42,7 @@ def set_aside(
         found = np.where(found == "", _judged(quality, features), found)
     if (found != "").all():
         told = ", ".join(f"{reason} {count}" for reason, count in tally(found).items())
-        raise InputError(f"{cellset.path}: all {len(cellset)} cells were set aside ({told}); none is left to count")
+        raise NothingToCount(f"{cellset.path}: all {len(cellset)} cells were set aside ({told}); none is left to count")
     return found
 
 

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def classify(
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
     if (out / REVIEW).exists():
         raise InputError(f"{out}: holds a review ({REVIEW}), which --overwrite would delete; choose another name")
+    if total is not None and not 0 < total < math.inf:
+        raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
     info, ranges = classifier.info, ranges or ReferenceRanges.read()
     refuse_misfit(cellset, encoder, classifier)
     quality = Classifier.load(quality) if isinstance(quality, Path) else quality
@@ -90,6 +93,7 @@ def classify(
     }  # fmt: skip
     with run_folder(out, verb="classify", settings=settings, seed=seed, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
+        features.require_finite(encoder.info.timm_name)
         probabilities = classifier.probabilities(features.x)
         aside = set_aside(cellset, features.x, classifier, quality, jobs=jobs)
         features.write(run.path / "features.h5ad")
@@ -122,7 +126,8 @@ def classify(
         }
         write_json(run.path / "differential.json", differential)
         if fhir:
-            bundle = fhir_bundle(differential, cellset.pixels_fingerprint, run.provenance["start"], ranges=ranges)
+            made = run.provenance["start"]
+            bundle = fhir_bundle(differential, f"{cellset.pixels_fingerprint}:{made}", made, ranges=ranges)
             write_json(run.path / "fhir.json", bundle)
         run.fingerprint("pixels", cellset.pixels_fingerprint)
         run.fingerprint("encoder", info.encoder_fingerprint)

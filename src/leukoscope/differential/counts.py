@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from leukoscope.common.errors import InputError
 from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
 from leukoscope.differential.leukocytes import kind_of
 from leukoscope.differential.posterior import Posterior, composition_posterior
@@ -51,8 +50,6 @@ def count(
         stand under ``leukocytes``; it is the same as ``patient`` where all classes are leukocytes.
     """
     n = len(probabilities)
-    if total is not None and not total > 0:
-        raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
     counts = np.bincount(probabilities.argmax(1), minlength=len(classes))
     posterior = composition_posterior(counts, confusion, seed=seed)
     kinds = [kind_of(name) for name in classes]

@@ -21,17 +21,21 @@ def fhir_bundle(
     """The count as a FHIR R4 Bundle of type ``collection``.
 
     Shares are of the leukocytes, corrected, in per cent; with a total, absolute counts in 10^9/L follow. The 95 %
-    interval for the patient stands in two components, as FHIR has no element for it. Classes that are known kinds of
-    cells carry LOINC's code, others their name alone. The report is ``preliminary``: nobody has signed it.
+    interval for the patient stands in two components, as FHIR has no element for it. A class that alone is a known kind
+    of cell carries LOINC's code, others their name alone; those that are no leukocytes are left out. The report is
+    ``preliminary``: nobody has signed it.
 
     Args:
         differential: what ``classify`` leaves in ``differential.json``.
-        fingerprint: of the sample's pixels, from which the resources have their identifiers.
+        fingerprint: of this very count, from which the resources have their identifiers.
         issued: when it was made, ISO 8601 with a time zone.
         ranges: reference ranges to print beside the counts.
     """
+    # Two classes of one kind, such as two sorts of blasts, are parts of what its code means.
+    meant = {name: kind_of(name) for name in differential["classes"]}
+    kinds = {name: kind if list(meant.values()).count(kind) == 1 else None for name, kind in meant.items()}
     observations = [
-        _observation(name, row[_KEYS[unit]], unit, fingerprint, issued, ranges, row["flags"])
+        _observation(name, row[_KEYS[unit]], unit, fingerprint, issued, ranges, row["flags"], kinds[name])
         for name, row in differential["classes"].items()
         for unit in UNITS
         if row[_KEYS[unit]] is not None
@@ -65,6 +69,7 @@ def _observation(
     issued: str,
     ranges: ReferenceRanges | None,
     flags: list[dict[str, Any]],
+    kind: CellKind | None,
 ) -> tuple[str, dict[str, Any]]:
     scale = 100 if unit == "percent" else 1
     limits = None if ranges is None else ranges.of(name, unit)
@@ -72,8 +77,8 @@ def _observation(
     resource: dict[str, Any] = {
         "resourceType": "Observation",
         "status": "preliminary",
-        "code": _code(name, kind_of(name), unit),
-        "effectiveDateTime": issued,
+        "code": _code(name, kind, unit),
+        "issued": issued,
         "valueQuantity": _quantity(scale * share["value"], unit),
         "component": [
             {"code": {"text": f"95 % interval, {end}"}, "valueQuantity": _quantity(scale * share[end], unit)}

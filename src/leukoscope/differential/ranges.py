@@ -1,4 +1,5 @@
 import csv
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -53,9 +54,9 @@ class ReferenceRanges:
         return cls(dict(_range(row, number, path) for number, row in enumerate(rows, start=2)))
 
     def of(self, label: str, unit: Unit) -> Range | None:
-        """The range of a class, by its own name or that of the kind of cell it means."""
+        """The range of a class, which goes by any name of the kind of cell it means."""
         kind = kind_of(label)
-        return self._ranges.get((label, unit)) or (self._ranges.get((kind.name, unit)) if kind else None)
+        return self._ranges.get((kind.name if kind else label, unit))
 
 
 def _range(row: dict[str, str], line: int, path: Path | None) -> tuple[tuple[str, Unit], Range]:
@@ -64,9 +65,12 @@ def _range(row: dict[str, str], line: int, path: Path | None) -> tuple[tuple[str
         low, high = float(row["low"]), float(row["high"])
     except (TypeError, ValueError):
         raise InputError(f"{where}: low and high are to be numbers, not {row['low']!r} and {row['high']!r}") from None
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"{where}: low and high are to be finite; write a number above all that occur")
     if not low <= high:
         raise InputError(f"{where}: low ({low:g}) lies above high ({high:g})")
     for unit in UNITS:
         if row["unit"] == unit:
-            return (row["class"], unit), Range(low, high)
+            kind = kind_of(row["class"])
+            return (kind.name if kind else row["class"], unit), Range(low, high)
     raise InputError(f"{where}: unit {row['unit']!r}; give percent (of the leukocytes) or absolute (10^9/L)")

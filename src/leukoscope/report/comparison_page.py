@@ -61,7 +61,7 @@ def _draw(results: dict[str, Any], folder: Path) -> Picture:
             axes.set_xticks(range(len(samples)), samples, rotation=45, ha="right")
         for axes in panels[len(classes) :]:
             axes.set_axis_off()
-        caption = "Share of each class in per cent, corrected, with its 95 % interval for the patient."
+        caption = "Corrected share of each class among the cells counted, in per cent, with its 95 % interval."
         return keep(drawn, folder, "trend", alt=f"Shares in {', '.join(samples)}", caption=caption)
 
 
@@ -71,7 +71,7 @@ def _share_table(results: dict[str, Any]) -> Table:
         for kind in results["classes"]
         if (own := [row for row in results["rows"] if row["class"] == kind])
     ]
-    caption = "Share of each class in per cent, and its 95 % interval for the patient."
+    caption = "Share of each class among the cells counted, in per cent, and its 95 % interval for the patient."
     return Table("shares", caption, ["class", *results["samples"]], [Group("", rows)])
 
 

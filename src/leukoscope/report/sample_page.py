@@ -18,6 +18,7 @@ from leukoscope.report.tables import Table, pairs_table
 from leukoscope.report.template import render
 
 _SHOWN = 12
+_NO_FLAG = {True: "Nothing is outside its reference range.", False: "No class here has a reference range."}
 SECTIONS = (
     ("differential", "Differential"),
     ("first", "Look at these first"),
@@ -79,7 +80,7 @@ def write_sample_report(run: Path, *, ranges: ReferenceRanges | None = None, tit
             ("date", str(read_json(run / "provenance.json").get("end", ""))[:10]),
         ],
         sections=SECTIONS,
-        said=_summary(differential, len(set_aside)),
+        said=_summary(differential, len(set_aside), ranged=any(ranges.of(name, "percent") for name in sample.classes)),
         drawn=draw_differential(differential, ranges, folder),
         counts=differential_table(differential, ranges),
         first=_first(sample),
@@ -102,8 +103,8 @@ def write_sample_report(run: Path, *, ranges: ReferenceRanges | None = None, tit
     return path
 
 
-def _summary(differential: dict[str, Any], set_aside: int) -> list[str]:
-    """What a reader must know first, a sentence each."""
+def _summary(differential: dict[str, Any], set_aside: int, *, ranged: bool) -> list[str]:
+    """What a reader must know first, a sentence each; ``ranged`` tells whether any class has a reference range."""
     by_share = sorted(differential["classes"].items(), key=lambda item: -item[1]["corrected_proportion"])
     most = ", ".join(f"{name} {100 * row['corrected_proportion']:.1f} %" for name, row in by_share[:3])
     said = [f"{differential['n']:,} cells were counted, {set_aside:,} set aside: {most}."]
@@ -112,9 +113,7 @@ def _summary(differential: dict[str, Any], set_aside: int) -> list[str]:
         for name, row in differential["classes"].items()
         for each in row["flags"]
     ]
-    said.append(
-        f"Outside the reference range: {', '.join(flags)}." if flags else "Nothing is outside its reference range."
-    )
+    said.append(f"Outside the reference range: {', '.join(flags)}." if flags else _NO_FLAG[ranged])
     novelty = differential["novelty"]
     if novelty and novelty["flag"]:
         said.append(
@@ -167,11 +166,12 @@ def _origin(sample: Sample, channels: tuple[str, ...]) -> Table:
         ("fingerprint of the pixels", sample.info.pixels_fingerprint),
         ("encoder", f"{info.timm_name}, {info.encoder_fingerprint[:16]}"),
         ("head", f"{info.head}, temperature {info.temperature:.2f}"),
-        ("trained on", f"{sum(map(sum, info.confusion)):,} cells of {len(info.classes)} classes"),
+        ("judged on", f"{sum(map(sum, info.confusion)):,} cells of {len(info.classes)} classes that it had not seen"),
         (
-            "cross-validated",
+            "cross-validated" if info.folds > 1 else "held out",
             f"accuracy {100 * scores['accuracy']:.1f} %, balanced {100 * scores['balanced_accuracy']:.1f} %, "
-            f"calibration error {100 * scores['ece_calibrated']:.1f} %, {info.folds} folds",
+            f"calibration error {100 * scores['ece_calibrated']:.1f} %"
+            + (f", {info.folds} folds" if info.folds > 1 else ""),
         ),
         ("folds kept whole", info.group or "cells one by one"),
     ]

@@ -147,11 +147,21 @@ def log_out(store: Store, token: str) -> None:
         session.execute(delete(LoginSession).where(LoginSession.token_sha256 == _digest(token)))
 
 
-def password_fits(store: Store, reviewer_id: int, password: str) -> bool:
-    """Whether the password is that of the reviewer; for what asks for it once more."""
+def password_fits(store: Store, reviewer_id: int, password: str, address: str) -> bool:
+    """Whether the password is that of the reviewer; for what asks for it once more.
+
+    Raises:
+        TooManyAttempts: after too many failures, here and at the login.
+    """
     with store.reading() as session:
-        stored = session.get_one(Reviewer, reviewer_id).password
-    return stored is not None and _fits(stored, password)
+        reviewer = session.get_one(Reviewer, reviewer_id)
+        name, stored = reviewer.name, reviewer.password
+    attempt = _attempted(store, name, address)
+    fits = stored is not None and _fits(stored, password)
+    if fits:
+        with store.writing() as session:
+            session.get_one(LoginAttempt, attempt).succeeded = True
+    return fits
 
 
 def _attempted(store: Store, name: str, address: str) -> int:

@@ -56,7 +56,8 @@ def label_cells(
 
     Raises:
         InputError: when there is no such sample, cell or label.
-        Conflict: when the sample is signed, or a decision is asked of somebody who is a party to the dispute.
+        Conflict: when the sample is signed, or a decision is asked of somebody who is a party to the dispute, or of a
+            cell that is not disputed.
     """
     if not 0 < len(rows) <= MOST_CELLS:
         raise InputError(f"rows: label between 1 and {MOST_CELLS:,} cells at once")
@@ -70,6 +71,7 @@ def label_cells(
             raise InputError(f"label: {label} is none of the {len(sample.classes) + 1} there are")
         cells = _locked(session, sample_id, rows)
         if source == "dispute":
+            _refuse_undisputed(cells)
             _refuse_parties(session, sample_id, reviewer_id, rows)
         changes = [_Change(row, cell.predicted if label is None else label, source == "dispute")
                    for row, cell in cells.items()]  # fmt: skip
@@ -126,6 +128,12 @@ def _open_for_labels(session: Session, sample_id: int) -> SampleRow:
 def _refuse_signed(session: Session, sample: SampleRow) -> None:
     if session.get(Signature, sample.id) is not None:
         raise Conflict(f"{sample.name} is signed: its labels cannot change any more")
+
+
+def _refuse_undisputed(cells: dict[int, CellRow]) -> None:
+    settled = [row for row, cell in cells.items() if cell.opinions < 2 or cell.label is not None]
+    if settled:
+        raise Conflict(f"cell {settled[0]} is not disputed, or no more; load the page again")
 
 
 def _refuse_parties(session: Session, sample_id: int, reviewer_id: int, rows: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated
 
-from fastapi import Depends, Form, Header, HTTPException, Request
+from fastapi import Depends, Form, Header, HTTPException, Path, Request
 from sqlalchemy.orm import Session
 
 from leukoscope.review.learning import Learned
@@ -64,6 +64,8 @@ def desk_of(request: Request) -> Desk:
 
 
 AtDesk = Annotated[Desk, Depends(desk_of)]
+Row = Annotated[int, Path(ge=0, lt=2**31)]
+"""A cell of a sample, or the number of something else, in an address."""
 
 
 def reader(request: Request, desk: AtDesk) -> Visitor:

@@ -16,7 +16,7 @@ from leukoscope.review.store.accounts import Visitor
 from leukoscope.review.store.cells import SET_ASIDE, Sort, audit_queue, cells_at, disputes, gallery_page
 from leukoscope.review.store.events import Source
 from leukoscope.review.store.models import CellRow, Opinion, Signature
-from leukoscope.review.web.desk import AtDesk, AtSample, Desk, Reader
+from leukoscope.review.web.desk import AtDesk, AtSample, Desk, Reader, Row
 from leukoscope.review.web.templates import page
 
 router = APIRouter()
@@ -122,7 +122,7 @@ def disputed(sample: AtSample, desk: AtDesk, who: Reader, view: AtView) -> Respo
 
 
 @router.get("/samples/{sample_id}/similar/{row}")
-def similar(sample: AtSample, desk: AtDesk, who: Reader, view: AtView, row: int) -> Response:
+def similar(sample: AtSample, desk: AtDesk, who: Reader, view: AtView, row: Row) -> Response:
     """The cells most like one, by the encoder's features."""
     if not 0 <= row < len(sample.predicted):
         raise HTTPException(404, f"cell {row}: the sample has no such cell")

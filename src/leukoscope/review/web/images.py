@@ -2,7 +2,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from leukoscope.review.web.desk import AtDesk, AtSample
+from leukoscope.review.web.desk import AtDesk, AtSample, Row
 
 router = APIRouter()
 
@@ -11,7 +11,7 @@ router = APIRouter()
 def thumbnail(
     request: Request,
     sample: AtSample,
-    row: int,
+    row: Row,
     low: Annotated[float, Query(ge=0, le=99)] = 0,
     high: Annotated[float, Query(gt=0, le=100)] = 100,
     v: str = "",
@@ -31,7 +31,7 @@ def thumbnail(
 
 
 @router.get("/samples/{sample_id}/cells/{row}/heat.png")
-def heat(sample: AtSample, desk: AtDesk, row: int) -> Response:
+def heat(sample: AtSample, desk: AtDesk, row: Row) -> Response:
     """Where in a cell the evidence for its predicted class lies."""
     if desk.blind:
         raise HTTPException(403, "this review is blind; heat would tell what the cell was called")

@@ -1,12 +1,12 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from pydantic import Field
 
 from leukoscope.common.settings import Settings
 from leukoscope.review.export import labels_of_review
 from leukoscope.review.store.events import MOST_CELLS, Outcome, Source, label_cells, undo
-from leukoscope.review.web.desk import AtDesk, AtSample, ScriptAuthor
+from leukoscope.review.web.desk import AtDesk, AtSample, ScriptAuthor, refuse_blind
 
 router = APIRouter()
 Key = Annotated[str, Field(min_length=8, max_length=64)]
@@ -16,7 +16,7 @@ class Labelling(Settings):
     """What the page sends: these cells are ``label``, or what the classifier called them where it is None."""
 
     key: Key
-    rows: Annotated[list[int], Field(min_length=1, max_length=MOST_CELLS)]
+    rows: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MOST_CELLS)]
     label: int | None
     source: Source
 
@@ -42,6 +42,8 @@ class Progress(Settings):
 @router.post("/samples/{sample_id}/labels")
 def label(sample: AtSample, desk: AtDesk, who: ScriptAuthor, given: Labelling) -> Answer:
     """Record labels; when this answers they are on disk."""
+    if desk.blind and given.label is None:
+        raise HTTPException(403, "this review is blind: nobody can confirm a call that nobody is shown")
     outcome = label_cells(
         desk.store, sample.id, who.reviewer_id,
         key=given.key, rows=given.rows, label=given.label, source=given.source,
@@ -70,7 +72,7 @@ def progress(sample: AtSample, desk: AtDesk) -> Progress:
     return Progress(words=f"{seen}; the count is known to within ±{100 * count.half_width:.1f} points")
 
 
-@router.get("/samples/{sample_id}/labels.csv")
+@router.get("/samples/{sample_id}/labels.csv", dependencies=[Depends(refuse_blind)])
 def export(sample: AtSample, desk: AtDesk, agree: Annotated[int, Query(ge=1, le=99)] = 1) -> Response:
     """The labels that people settled on, as a file."""
     text = labels_of_review(desk.store, sample, agree=agree).table.to_csv(index=False)

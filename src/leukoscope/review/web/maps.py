@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Form, HTTPException, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import RedirectResponse
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
@@ -15,11 +15,12 @@ from leukoscope.review.opened import Opened
 from leukoscope.review.store.cells import cells_at
 from leukoscope.review.store.events import Conflict
 from leukoscope.review.store.models import Gate
-from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, refuse_blind
+from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, Row, refuse_blind
 from leukoscope.review.web.galleries import A_PAGE, AtView, show_cells
 from leukoscope.review.web.templates import page
 
 router = APIRouter(dependencies=[Depends(refuse_blind)])
+Start = Annotated[int, Query(ge=0, lt=2**31)]
 _MOST_POINTS = 20_000
 _CORNERS = 3, 2000
 _OUTLINE = TypeAdapter(list[tuple[float, float]])
@@ -66,7 +67,14 @@ def add_gate(
 
 
 @router.get("/samples/{sample_id}/gates/{gate_id}")
-def gate_page(sample: AtSample, desk: AtDesk, who: Reader, view: AtView, gate_id: int, start: int = 0) -> Response:
+def gate_page(
+    sample: AtSample,
+    desk: AtDesk,
+    who: Reader,
+    view: AtView,
+    gate_id: Row,
+    start: Start = 0,
+) -> Response:
     """The cells inside a gate, the doubtful first."""
     with desk.store.reading() as session:
         gate = _gate(session, sample, gate_id)

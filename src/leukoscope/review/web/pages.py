@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import aliased
 
 from leukoscope.review.opened import samples_of
 from leukoscope.review.signing import holds, sign
-from leukoscope.review.store.accounts import password_fits
+from leukoscope.review.store.accounts import TooManyAttempts, password_fits
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, Signature
-from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader
+from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, Row
 from leukoscope.review.web.templates import page
 
 router = APIRouter()
@@ -40,7 +40,7 @@ def overview(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
 
 
 @router.get("/samples/{sample_id}/history/{row}")
-def history(sample: AtSample, desk: AtDesk, who: Reader, row: int, heat: bool = False) -> Response:
+def history(sample: AtSample, desk: AtDesk, who: Reader, row: Row, heat: bool = False) -> Response:
     """Everything that anybody said of a cell, and on demand where the classifier saw it."""
     undone = aliased(Event)
     with desk.store.reading() as session:
@@ -63,6 +63,7 @@ def history(sample: AtSample, desk: AtDesk, who: Reader, row: int, heat: bool = 
 
 @router.post("/samples/{sample_id}/sign")
 def sign_sample(
+    request: Request,
     sample: AtSample,
     desk: AtDesk,
     who: FormAuthor,
@@ -70,8 +71,14 @@ def sign_sample(
     unproved: Annotated[bool, Form()] = False,
 ) -> Response:
     """Sign a sample; where people log in, their password is asked for once more."""
-    if desk.local is None and not password_fits(desk.store, who.reviewer_id, password):
-        raise HTTPException(403, "the password is wrong; the sample is not signed")
+    if desk.local is None:
+        address = request.client.host if request.client else "unknown"
+        try:
+            fits = password_fits(desk.store, who.reviewer_id, password, address)
+        except TooManyAttempts as error:
+            raise HTTPException(429, str(error)) from None
+        if not fits:
+            raise HTTPException(403, "the password is wrong; the sample is not signed")
     sign(desk.store, sample, who.reviewer_id, unproved=unproved)
     return RedirectResponse(f"/samples/{sample.id}/signed", 303)
 

@@ -51,14 +51,22 @@ class Guard:
 
     def _fault(self, method: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if self.hosts is not None and urlsplit(f"//{host}").hostname not in self.hosts:
+        if self.hosts is not None and _hostname(host) not in self.hosts:
             return 421, "this server answers to its own name only"
         if method in ("GET", "HEAD"):
             return None
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return 403, "another site sent this"
         length = headers.get("content-length", "")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
             return 413, "the request is too large, or does not say how large it is"
+        return None
+
+
+def _hostname(host: str) -> str | None:
+    """The name in a Host header; None where it is malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
         return None
