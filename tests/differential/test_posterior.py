@@ -65,7 +65,7 @@ def test_intervals_cover_what_they_name() -> None:
         confusion = np.stack([random.multinomial(200, row) for row in rates])
         kinds = random.multinomial(400, share)
         counts = sum(random.multinomial(n, rates[k]) for k, n in enumerate(kinds))
-        found = composition_posterior(np.asarray(counts), confusion, seed=number)
+        found = composition_posterior(np.asarray(counts), confusion, seed=number, chains=24)
         for place, truth in enumerate((kinds / 400, share)):
             for k in range(3):
                 low, high = found.interval(k, of_patient=bool(place))
@@ -82,7 +82,7 @@ def test_many_cells_do_not_hold_the_chains_at_what_they_were_called() -> None:
     for number in range(40):
         confusion = np.stack([random.multinomial(200, row) for row in rates])
         counts = random.multinomial(50_000, rates.T @ share)
-        low, high = composition_posterior(counts, confusion, seed=number).interval(0, of_patient=True)
+        low, high = composition_posterior(counts, confusion, seed=number, chains=24).interval(0, of_patient=True)
         covered += low <= share[0] <= high
     assert covered >= 33
 
