@@ -99,7 +99,7 @@ def test_a_review_is_never_overwritten(
 ) -> None:
     classify(sample, encoder, classifier, tmp_path / "run", device="cpu")
     (tmp_path / "run" / "review.db").write_text("what people said")
-    with pytest.raises(InputError, match=r"run: holds a review \(review\.db\), which --overwrite would delete"):
+    with pytest.raises(InputError, match=r"run: holds what came of a review \(review\.db\), which"):
         classify(sample, encoder, classifier, tmp_path / "run", device="cpu", overwrite=True)
     assert (tmp_path / "run" / "review.db").read_text() == "what people said"
 

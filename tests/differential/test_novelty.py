@@ -68,6 +68,12 @@ def test_too_few_cells_give_no_limit() -> None:
     assert learn_novelty([(known(100), known(99).x)], false_alarm=0.01) is not None
 
 
+def test_features_that_do_not_vary_give_no_limit_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    alike = Reference(np.ones((120, 4), np.float32), np.arange(120) % 2)
+    assert learn_novelty([(alike, alike.x)]) is None
+    assert "cannot be told" in caplog.text
+
+
 def test_a_reference_comes_back_and_is_never_too_large(tmp_path: Path) -> None:
     reference = Reference.of(np.zeros((20_005, 2), np.float32), np.arange(20_005) % 3, seed=0)
     assert len(reference.x) == len(reference.y) == 20_000

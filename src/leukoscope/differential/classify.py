@@ -77,8 +77,11 @@ def classify(
     lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
     encoder = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
     refuse_folder(out, run_mark("classify"), overwrite=overwrite)
-    if (out / REVIEW).exists():
-        raise InputError(f"{out}: holds a review ({REVIEW}), which --overwrite would delete; choose another name")
+    kept = [path.name for path in (out / REVIEW, *out.glob("learned-*")) if path.exists()]
+    if kept:
+        raise InputError(
+            f"{out}: holds what came of a review ({kept[0]}), which --overwrite would delete; choose another"
+        )
     if total is not None and not 0 < total < math.inf:
         raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
     info, ranges = classifier.info, ranges or ReferenceRanges.read()

@@ -108,7 +108,11 @@ def learn_novelty(
     knn, mahalanobis = [], []
     for reference, x in parts:
         knn.append(reference.knn_distance(x))
-        mahalanobis.append(reference.mahalanobis_distance(x))
+        try:
+            mahalanobis.append(reference.mahalanobis_distance(x))
+        except np.linalg.LinAlgError:
+            log.warning("the features do not vary within classes; what is novel cannot be told")
+            return None
     held_out = sum(map(len, knn))
     rank = _rank(held_out, false_alarm)
     if rank > held_out:
