@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.common.files import whole_file
 from leukoscope.common.progress import progress
-from leukoscope.common.runs import log
 from leukoscope.report import context
 from leukoscope.report.cohort import Cohort
 from leukoscope.report.cohort_figures import draw_cells, draw_curves, draw_kinds, draw_learning
@@ -19,7 +17,7 @@ from leukoscope.report.drawing import Picture
 from leukoscope.report.maps import MOST_POINTS
 from leukoscope.report.patient_page import CellMap, Images, write_patient_page
 from leukoscope.report.tables import Table, metric_table, pairs_table, per_class_table
-from leukoscope.report.template import render
+from leukoscope.report.template import write_run_page
 
 if TYPE_CHECKING:
     from leukoscope.encoders.features import Features
@@ -70,7 +68,15 @@ def write_cohort_report(
     evaluation, folder = cohort.evaluation, run / "figures"
     title = title or f"Patients: {cohort.results['task'] or ', '.join(evaluation.classes)}"
     cell_map, maps = _lay_maps(cohort, features or {}, folder, seed)
-    page = render(
+    if patients:
+        images = None if cellset is None else Images.of(cellset)
+        with progress("patients' pages", len(cohort.pages)) as advance:
+            for patient in cohort.pages:
+                write_patient_page(cohort, patient, run, title=title, images=images, cell_map=cell_map)
+                advance(1)
+    # Last of all: where it stands, the pages that it links to do.
+    return write_run_page(
+        run,
         "cohort.html.j2",
         title=title,
         facts=_facts(cohort, cellset),
@@ -92,20 +98,7 @@ def write_cohort_report(
         stability=stability_table(cohort),
         maps=maps,
         provenance=context.provenance(evaluation.provenance, evaluation.recipe),
-        research_use=context.RESEARCH_USE,
     )
-    if patients:
-        images = None if cellset is None else Images.of(cellset)
-        with progress("patients' pages", len(cohort.pages)) as advance:
-            for patient in cohort.pages:
-                write_patient_page(cohort, patient, run, title=title, images=images, cell_map=cell_map)
-                advance(1)
-    # Last of all: where it stands, the pages that it links to do.
-    path = run / "report.html"
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    log.info("report: %s", path)
-    return path
 
 
 def _facts(cohort: Cohort, cellset: CellSet | None) -> list[tuple[str, str]]:

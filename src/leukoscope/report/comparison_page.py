@@ -1,13 +1,11 @@
 from pathlib import Path
 from typing import Any
 
-from leukoscope.common.files import read_json, whole_file
-from leukoscope.common.runs import log
-from leukoscope.common.settings import read_yaml
+from leukoscope.common.files import read_json
 from leukoscope.report import context
 from leukoscope.report.drawing import FAINT, Picture, colour, figure, keep
 from leukoscope.report.tables import Field, Group, Table
-from leukoscope.report.template import render
+from leukoscope.report.template import write_run_page
 
 _WIDTH = 7.2  # inches: the text of an A4 page
 _ACROSS = 3
@@ -22,7 +20,8 @@ SECTIONS = (
 def write_comparison_report(run: Path, *, title: str | None = None) -> Path:
     """Write ``report.html`` and ``figures/`` into the run folder of ``leukoscope compare``; return the page's path."""
     results = read_json(run / "results.json")
-    page = render(
+    return write_run_page(
+        run,
         "comparison.html.j2",
         title=title or f"Comparison of {', '.join(results['samples'])}",
         facts=[("samples", str(len(results["samples"]))), ("classes", str(len(results["classes"])))],
@@ -30,14 +29,8 @@ def write_comparison_report(run: Path, *, title: str | None = None) -> Path:
         drawn=_draw(results, run / "figures"),
         shares=_share_table(results),
         differences=_difference_table(results),
-        provenance=context.provenance(read_json(run / "provenance.json"), read_yaml(run / "recipe.yaml")),
-        research_use=context.RESEARCH_USE,
+        provenance=context.provenance_of(run),
     )
-    path = run / "report.html"
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    log.info("report: %s", path)
-    return path
 
 
 def _draw(results: dict[str, Any], folder: Path) -> Picture:

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from leukoscope.cells.cellset import CellSet
+from leukoscope.common.files import read_json
+from leukoscope.common.settings import read_yaml
 from leukoscope.report.evaluation import Evaluation
 from leukoscope.report.tables import NO_VALUE, Field, Group, Table, pairs_table
 from leukoscope.scores.significance import FINETUNED, SUPERVISED, frozen
@@ -27,7 +30,6 @@ GLOSSARY = {
 }
 _SHORT = 16
 _SEVERITIES = ("spoils", "warns", "info")
-RESEARCH_USE = "For research use only: no medical device, not validated for diagnosis or for decisions about patients."
 
 
 def title(evaluation: Evaluation, cellset: CellSet | None) -> str:
@@ -124,6 +126,11 @@ def cells(evaluation: Evaluation, cellset: CellSet | None, audit: Mapping[str, A
         "audit": _audit_table(audit),
         "audited": audit is not None,
     }
+
+
+def provenance_of(run: Path) -> dict[str, Any]:
+    """What :func:`provenance` gives of a run folder, from its ``provenance.json`` and ``recipe.yaml``."""
+    return provenance(read_json(run / "provenance.json"), read_yaml(run / "recipe.yaml"))
 
 
 def provenance(origin: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from leukoscope.report import context
 from leukoscope.report.cellgrid import ShownCells
 from leukoscope.report.subject import Section, Subject
 from leukoscope.report.tables import NO_VALUE, Field, Group, Table
-from leukoscope.report.template import render
+from leukoscope.report.template import write_page
 
 _PARTS = (
     (
@@ -49,11 +49,14 @@ class Part:
     section: Section
 
 
-def write_page(run: RunFolder, subject: Subject, sections: Mapping[str, Section], settings: Mapping[str, Any]) -> None:
+def write_explanation(
+    run: RunFolder, subject: Subject, sections: Mapping[str, Section], settings: Mapping[str, Any]
+) -> None:
     """Write ``report.html`` into the run folder: the sections, what they show and what they cannot tell."""
     cellset = subject.shown.cellset
     parts = [Part(kind, name, words, sections[kind]) for kind, name, words in _PARTS]
-    page = render(
+    write_page(
+        run.path / "report.html",
         "explanation.html.j2",
         title=f"What encoders see: {cellset.path.name.removesuffix('.set')}",
         facts=[("cells", f"{len(cellset):,}"), ("shown", str(len(subject.shown.rows))), context.image_fact(cellset)],
@@ -62,9 +65,7 @@ def write_page(run: RunFolder, subject: Subject, sections: Mapping[str, Section]
         cells=_cell_table(subject.shown),
         parts=parts,
         provenance=context.provenance(run.provenance, settings),
-        research_use=context.RESEARCH_USE,
     )
-    (run.path / "report.html").write_text(page, encoding="utf-8")
 
 
 def _encoder_table(encoders: Mapping[str, Encoder]) -> Table:

@@ -15,7 +15,7 @@ from leukoscope.explain.chosen import choose_cells, find_cells
 from leukoscope.report import explained
 from leukoscope.report.asked import KINDS, labelled, refuse_misfits, shown_patient
 from leukoscope.report.cellgrid import ShownCells
-from leukoscope.report.explained_page import write_page
+from leukoscope.report.explained_page import write_explanation
 from leukoscope.report.subject import Section, Subject
 
 _NOT_ASKED = Section(absent=["not asked for."])
@@ -114,7 +114,7 @@ def explain(
             if not sections[kind].pictures:
                 raise InputError(sections[kind].absent[0].removesuffix("."))
         _record(run, subject, new, classifier)
-        write_page(run, subject, sections, settings)
+        write_explanation(run, subject, sections, settings)
         results = {
             "cells": settings["shown"],
             "references": settings["reference"],

@@ -3,8 +3,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.common.files import whole_file
-from leukoscope.common.runs import log
 from leukoscope.report import context, pictures, tables
 from leukoscope.report.comparisons import significance_table
 from leukoscope.report.distrust import doubts
@@ -12,7 +10,7 @@ from leukoscope.report.evaluation import Evaluation, Pair
 from leukoscope.report.few import few_labels_table
 from leukoscope.report.parts import parts_table
 from leukoscope.report.summary import summary
-from leukoscope.report.template import render
+from leukoscope.report.template import write_run_page
 
 SECTIONS = (
     ("run", "What was run"),
@@ -76,12 +74,7 @@ def write_report(
     )
     words = _words(evaluation, leader, cellset, audit)
     words["title"] = title or words["title"]
-    page = render("page.html.j2", **words, pictures=drawn)
-    path = run / "report.html"
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    log.info("report: %s (%.1f MB)", path, len(page.encode()) / 1e6)
-    return path
+    return write_run_page(run, "page.html.j2", **words, pictures=drawn)
 
 
 def _words(
@@ -107,5 +100,4 @@ def _words(
         "doubts": doubts(evaluation, leader, audit=audit),
         "provenance": context.provenance(evaluation.provenance, evaluation.recipe),
         "glossary": context.GLOSSARY,
-        "research_use": context.RESEARCH_USE,
     }

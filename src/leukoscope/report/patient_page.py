@@ -8,14 +8,12 @@ import pandas as pd
 
 from leukoscope.bags.stability import TOP
 from leukoscope.cells.cellset import CellSet
-from leukoscope.common.files import whole_file
-from leukoscope.report import context
 from leukoscope.report.cohort import Cohort
 from leukoscope.report.cohort_figures import draw_own_cells
 from leukoscope.report.drawing import Picture
 from leukoscope.report.galleries import Magnification, thumbnail
 from leukoscope.report.tables import NO_VALUE, Field, Group, Table
-from leukoscope.report.template import render
+from leukoscope.report.template import write_page
 
 _SHOWN = 16
 
@@ -90,7 +88,10 @@ def write_patient_page(
             drawn = draw_own_cells(
                 cell_map.places, attention.notna().to_numpy(), attention.fillna(0.0).to_numpy(), folder, name
             )
-    page = render(
+    path = run / cohort.pages[patient]
+    path.parent.mkdir(exist_ok=True)
+    write_page(
+        path,
         "patient.html.j2",
         title=f"Patient {patient}",
         facts=[
@@ -109,12 +110,7 @@ def write_patient_page(
         magnification=None if images is None else Magnification.of(images.cellset),
         kinds=_kind_table(looked[own["predicted"]], own["predicted"]) if looked else None,
         drawn=drawn,
-        research_use=context.RESEARCH_USE,
     )
-    path = run / cohort.pages[patient]
-    path.parent.mkdir(exist_ok=True)
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
 
 
 _HOME = "report.html"

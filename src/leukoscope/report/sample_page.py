@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leukoscope.common.files import read_json, whole_file
-from leukoscope.common.runs import log
-from leukoscope.common.settings import read_yaml
+from leukoscope.common.files import read_json
 from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import Sample
 from leukoscope.report import context
@@ -15,7 +13,7 @@ from leukoscope.report.galleries import Magnification, thumbnail
 from leukoscope.report.sample_figures import draw_calibration, draw_differential, draw_novelty, draw_plane
 from leukoscope.report.sample_tables import differential_table, estimates_table, manual_table
 from leukoscope.report.tables import Table, pairs_table
-from leukoscope.report.template import render
+from leukoscope.report.template import write_run_page
 
 _SHOWN = 12
 _NO_FLAG = {True: "Nothing is outside its reference range.", False: "No class here has a reference range."}
@@ -69,7 +67,8 @@ def write_sample_report(run: Path, *, ranges: ReferenceRanges | None = None, tit
     differential, table, folder = sample.differential, sample.table, run / "figures"
     info, limits = sample.cellset.info, sample.classifier.info.novelty
     set_aside = table[~sample.counted]
-    page = render(
+    return write_run_page(
+        run,
         "sample.html.j2",
         title=title or f"Differential: {Path(sample.info.cells).name.removesuffix('.set')}",
         facts=[
@@ -93,14 +92,8 @@ def write_sample_report(run: Path, *, ranges: ReferenceRanges | None = None, tit
         manual=manual_table(differential),
         calibration=draw_calibration(sample.classifier.info, folder),
         origin=_origin(sample, info.channels),
-        provenance=context.provenance(read_json(run / "provenance.json"), read_yaml(run / "recipe.yaml")),
-        research_use=context.RESEARCH_USE,
+        provenance=context.provenance_of(run),
     )
-    path = run / "report.html"
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    log.info("report: %s", path)
-    return path
 
 
 def _summary(differential: dict[str, Any], set_aside: int, *, ranged: bool) -> list[str]:

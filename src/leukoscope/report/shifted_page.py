@@ -2,15 +2,12 @@ from pathlib import Path
 
 import numpy as np
 
-from leukoscope.common.files import read_json, whole_file
-from leukoscope.common.runs import log
-from leukoscope.common.settings import read_yaml
 from leukoscope.report import context
 from leukoscope.report.confusion import draw_matrix
 from leukoscope.report.drawing import Picture
 from leukoscope.report.shifted import SHOWN, Shifted, draw_drop, drop_table
 from leukoscope.report.tables import NO_VALUE, Field, Group, Table
-from leukoscope.report.template import render
+from leukoscope.report.template import write_run_page
 
 SECTIONS = (
     ("drop", "What is lost"),
@@ -31,7 +28,8 @@ def write_shift_report(run: Path, *, title: str | None = None) -> Path:
     """
     shifted = Shifted.open(run)
     results, folder = shifted.results, run / "figures"
-    page = render(
+    return write_run_page(
+        run,
         "shift.html.j2",
         title=title or f"Cells of another origin: {results['task'] or ', '.join(results['classes'])}",
         facts=[
@@ -44,14 +42,8 @@ def write_shift_report(run: Path, *, title: str | None = None) -> Path:
         drops=[drop_table(shifted, metric) for metric in SHOWN],
         cells=_cell_table(shifted),
         matrices=_matrices(shifted, folder),
-        provenance=context.provenance(read_json(run / "provenance.json"), read_yaml(run / "recipe.yaml")),
-        research_use=context.RESEARCH_USE,
+        provenance=context.provenance_of(run),
     )
-    path = run / "report.html"
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    log.info("report: %s", path)
-    return path
 
 
 def _matrices(shifted: Shifted, folder: Path) -> list[Picture]:

@@ -2,8 +2,9 @@ from functools import cache
 from typing import Any
 
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from leukoscope.report.template import environment
 from leukoscope.review.store.accounts import Visitor
 
 
@@ -15,14 +16,7 @@ def page(template: str, who: Visitor | None, *, status: int = 200, **words: Any)
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("leukoscope.review"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["thousands"] = lambda value: f"{value:,}"
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
-    environment.filters["moment"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
-    return environment
+    found = environment("leukoscope.review")
+    found.filters["percent"] = lambda value: f"{100 * value:.1f}"
+    found.filters["moment"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
+    return found
