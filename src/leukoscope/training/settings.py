@@ -53,7 +53,7 @@ class TrainSettings(Schedule):
     balance: bool = False
     """Draw every class equally often, over-sampling the rare ones; for methods that use labels."""
 
-    optimiser: Literal["sgd", "nesterov", "adamw", "lars", "larc"] = "sgd"
+    optimiser: Literal["sgd", "nesterov", "adamw", "lars", "larc", "larc-adamw"] = "sgd"
     lr: float = Field(default=0.03, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -61,6 +61,8 @@ class TrainSettings(Schedule):
     """Where a cosine carries the weight decay by the end of training (DINO takes 0.04 to 0.4); None keeps it."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     """The rate of each layer of the encoder relative to the one above it (DINOv2: 0.9); None keeps one rate for all."""
+    patch_rate: float = Field(default=1.0, gt=0)
+    """The rate of a transformer's patch embedding relative to that of its layer (DINOv2: 0.2)."""
     larc_clip: bool = False
     """Whether LARC's local rate never exceeds ``lr``, as in NVIDIA's apex; VISSL, on which SwAV was built, lets it."""
     clip: float | None = Field(default=None, gt=0)
