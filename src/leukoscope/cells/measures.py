@@ -6,9 +6,10 @@ import pandas as pd
 from scipy import ndimage
 
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.field import distance
 from leukoscope.cells.inorder import in_order
 from leukoscope.cells.measuring.detail import detail
-from leukoscope.cells.measuring.ground import Ground, distance
+from leukoscope.cells.measuring.ground import Ground
 from leukoscope.cells.measuring.shape import aside, cut, found, grown, second
 from leukoscope.common.errors import InputError
 from leukoscope.common.machine import cpus

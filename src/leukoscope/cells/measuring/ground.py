@@ -3,6 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from leukoscope.cells.field import distance
+
 _DISC = 0.8
 _QUIETEST, _QUIET = 0.25, 0.5
 _AS_QUIET = 1.5
@@ -37,11 +39,6 @@ class Ground:
         y, x = (np.linspace(-1, 1, length) for length in pixels.shape[2:])
         level = np.einsum("hwa,nca->nchw", _terms(*np.meshgrid(y, x, indexing="ij")), weights)
         return cls(level.astype(np.float32), noise.astype(np.float32), np.hypot(noise, misfit).astype(np.float32))
-
-
-def distance(height: int, width: int) -> np.ndarray:
-    """How far each pixel ``(H, W)`` is from the middle, 1 at the middle of a side."""
-    return np.hypot(np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :])
 
 
 def _squares(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

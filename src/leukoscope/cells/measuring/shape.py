@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from leukoscope.cells.measuring.ground import distance
+from leukoscope.cells.field import distance
 
 _FAINTEST = 3.0
 _STEP = 0.12

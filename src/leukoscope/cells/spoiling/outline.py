@@ -1,6 +1,7 @@
 import numpy as np
 from scipy import ndimage
 
+from leukoscope.cells.field import distance
 from leukoscope.cells.spoiling.background import Background
 
 _STEPS = (0.08, 0.12, 0.16, 0.2)
@@ -15,7 +16,7 @@ def outline(pixels: np.ndarray) -> np.ndarray:
     Where it always does (red cells touch it, or it is larger than the field), a disc of half the field and its most
     unlike part are taken together; where nothing differs, the disc alone.
     """
-    disc = _distance(*pixels.shape[1:]) <= 0.5
+    disc = distance(*pixels.shape[1:]) <= 0.5
     unlike = _unlikeness(pixels, disc)
     margin = _share(unlike, 1 / 20)
     most = float(np.quantile(unlike, 0.995))
@@ -47,13 +48,8 @@ def _central(found: np.ndarray) -> np.ndarray:
     parts, count = ndimage.label(smooth)
     if not count:
         return np.zeros_like(found)
-    weights = ndimage.sum_labels(np.exp(-4 * _distance(*found.shape) ** 2), parts, np.arange(1, count + 1))
+    weights = ndimage.sum_labels(np.exp(-4 * distance(*found.shape) ** 2), parts, np.arange(1, count + 1))
     return np.asarray(parts == 1 + int(np.argmax(weights)))
-
-
-def _distance(height: int, width: int) -> np.ndarray:
-    """How far each pixel ``(H, W)`` is from the middle, 1 at the middle of a side."""
-    return np.hypot(np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :])
 
 
 def _touches_border(mask: np.ndarray) -> bool:
