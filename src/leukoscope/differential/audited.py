@@ -10,6 +10,8 @@ from scipy.stats import norm
 FEWEST = 20
 """Audit cells below which no interval is given."""
 
+_Z = float(norm.ppf(0.975))
+
 
 class Interval(NamedTuple):
     """A 95 % interval of a proportion."""
@@ -127,7 +129,7 @@ def _class_of(called: np.ndarray, true: np.ndarray, seen: np.ndarray, drawn: np.
     composition = Interval(*(float(np.clip(centre + sign * half, *bounds)) for sign in (-1, 1)))
     # The cells imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
     share = float(np.clip((centre * n + 2) / (n + 4), 0.0, 1.0))
-    whole = math.hypot(half, _z() * math.sqrt(share * (1 - share) / (n + 4)))
+    whole = math.hypot(half, _Z * math.sqrt(share * (1 - share) / (n + 4)))
     patient = Interval(max(0.0, share - whole), min(1.0, share + whole))
     return AuditedClass(proportion, composition, patient, confirmed)
 
@@ -143,8 +145,4 @@ def _half_width(missed: float, wrongly: float, m: int, rest: int, n: int) -> flo
         return 0.0
     more, less = (missed + 1) / (m + 2), (wrongly + 1) / (m + 2)
     spread = more + less - (more - less) ** 2
-    return rest / n * _z() * math.sqrt(spread / (m + 2) + spread / rest)
-
-
-def _z() -> float:
-    return float(norm.ppf(0.975))
+    return rest / n * _Z * math.sqrt(spread / (m + 2) + spread / rest)
