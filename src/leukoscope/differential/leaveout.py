@@ -56,10 +56,10 @@ def leave_out(
         overwrite: replace what ``out`` holds.
 
     Returns:
-        What ``results.json`` holds: ``rows``, each with ``kind``, ``measure``, ``roc_auc`` and its
-            bootstrap ``interval`` over cells, ``false_alarm`` among the
-        held-out cells, ``detected`` among those left out, and ``noticed_from``, how many of them in a sample of so many
-        cells raise its flag with probability 0.95 (None where not even a sample of nothing else does).
+        What ``results.json`` holds: ``rows``, each with ``kind``, ``measure``, ``roc_auc`` and its bootstrap
+        ``interval`` over cells, ``false_alarm`` among the held-out cells, ``detected`` among those left out, and
+        ``noticed_from``, how many of them in a sample of so many cells raise its flag with probability 0.95 (None where
+        not even a sample of nothing else does).
 
     Raises:
         InputError: when a kind has no cells, or the known ones are too few to set a limit.
