@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
 from leukoscope.differential.leukocytes import kind_of
 from leukoscope.differential.posterior import Posterior, composition_posterior
-from leukoscope.differential.ranges import Range, ReferenceRanges
+from leukoscope.differential.ranges import UNITS, ReferenceRanges
 
 MANUAL = (100, 200, 500)
 """Cells that people count for a differential by eye."""
@@ -107,13 +107,13 @@ def _flags(name: str, row: dict[str, Any], ranges: ReferenceRanges | None) -> li
     if ranges is None:
         return []
     found = []
-    for unit, share, scale in (("percent", row["leukocytes"], 100), ("absolute", row["absolute"], 1)):
-        limits: Range | None = ranges.of(name, unit)  # type: ignore[arg-type]
+    for unit, told in UNITS.items():
+        share, limits = row[told.key], ranges.of(name, unit)
         if share is None or limits is None:
             continue
-        flag = limits.flag(share["value"] * scale)
+        flag = limits.flag(share["value"] * told.scale)
         if flag:
             far_end = share["high"] if flag == "low" else share["low"]
-            certain = limits.flag(far_end * scale) == flag
+            certain = limits.flag(far_end * told.scale) == flag
             found.append({"unit": unit, "flag": flag, "certain": certain, "range": list(limits)})
     return found

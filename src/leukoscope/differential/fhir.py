@@ -11,7 +11,6 @@ _UNITS_OF_MEASURE = "http://unitsofmeasure.org"
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 _PANEL = ("69738-3", "Differential panel, method unspecified - Blood")
 _SPACE = uuid.UUID("6f1c2a5e-3b4d-5c6e-8f70-918273645546")
-_KEYS: dict[Unit, str] = {"percent": "leukocytes", "absolute": "absolute"}
 _QUANTITIES: dict[Unit, tuple[str, str]] = {"percent": ("%", "%"), "absolute": ("10*9/L", "10*9/L")}
 
 
@@ -35,10 +34,10 @@ def fhir_bundle(
     meant = {name: kind_of(name) for name in differential["classes"]}
     kinds = {name: kind if list(meant.values()).count(kind) == 1 else None for name, kind in meant.items()}
     observations = [
-        _observation(name, row[_KEYS[unit]], unit, fingerprint, issued, ranges, row["flags"], kinds[name])
+        _observation(name, row[told.key], unit, fingerprint, issued, ranges, row["flags"], kinds[name])
         for name, row in differential["classes"].items()
-        for unit in UNITS
-        if row[_KEYS[unit]] is not None
+        for unit, told in UNITS.items()
+        if row[told.key] is not None
     ]
     report = {
         "resourceType": "DiagnosticReport",
@@ -71,7 +70,7 @@ def _observation(
     flags: list[dict[str, Any]],
     kind: CellKind | None,
 ) -> tuple[str, dict[str, Any]]:
-    scale = 100 if unit == "percent" else 1
+    scale = UNITS[unit].scale
     limits = None if ranges is None else ranges.of(name, unit)
     flag = next((each["flag"] for each in flags if each["unit"] == unit), None)
     resource: dict[str, Any] = {

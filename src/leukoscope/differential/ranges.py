@@ -8,7 +8,16 @@ from leukoscope.common.errors import InputError
 from leukoscope.differential.leukocytes import kind_of
 
 Unit = Literal["percent", "absolute"]
-UNITS: tuple[Unit, ...] = ("percent", "absolute")
+
+
+class Told(NamedTuple):
+    """Which share of a class's row in ``differential.json`` a unit is of, and how many units are 1 of it."""
+
+    key: Literal["leukocytes", "absolute"]
+    scale: float
+
+
+UNITS: dict[Unit, Told] = {"percent": Told("leukocytes", 100.0), "absolute": Told("absolute", 1.0)}
 _COLUMNS = ("class", "low", "high", "unit")
 
 
