@@ -47,6 +47,7 @@ def sanity(
     from leukoscope.probes.databases import sanity as run
     from leukoscope.probes.databases import sanity_table
     from leukoscope.probes.inputs import EvaluateSettings, read_features
+    from leukoscope.report.sanity_page import write_sanity_report
 
     results = run(
         read_features(features),
@@ -64,6 +65,7 @@ def sanity(
         seed=seed,
         overwrite=overwrite,
     )
+    page = write_sanity_report(out)
     batch = results["batch"]
     say_table(
         [f"{database} told from", "accuracy"],
@@ -81,4 +83,5 @@ def sanity(
         table = sanity_table(results["sanity"]["scores"])
         rows = [[*row[:3], *map(percent, row[3:])] for row in table.itertuples(index=False)]
         say_table(list(table.columns), rows, text=("head", "tested on"))
-    say_json(json, {"results": str(out / "results.json"), **results})
+    say(f"report: {page}")
+    say_json(json, {"results": str(out / "results.json"), "report": str(page), **results})
