@@ -40,7 +40,7 @@ def _draw(results: dict[str, Any], folder: Path) -> Picture:
     with figure(_WIDTH, 0.4 + 1.5 * down) as drawn:
         panels = drawn.subplots(down, _ACROSS, squeeze=False, sharex=True).ravel()
         for place, (axes, kind) in enumerate(zip(panels, classes, strict=False)):
-            own = [row for row in results["rows"] if row["class"] == kind]
+            own = _of_class(results, kind)
             shares = [100 * row["share"] for row in own]
             ends = [
                 [100 * (row["share"] - row["low"]) for row in own],
@@ -60,9 +60,14 @@ def _draw(results: dict[str, Any], folder: Path) -> Picture:
 
 def _share_table(results: dict[str, Any]) -> Table:
     rows = [
-        [Field(kind), *(Field(f"{100 * row['share']:.1f}", small=_ends(row["low"], row["high"])) for row in own)]
+        [
+            Field(kind),
+            *(
+                Field(f"{100 * row['share']:.1f}", small=_ends(row["low"], row["high"]))
+                for row in _of_class(results, kind)
+            ),
+        ]
         for kind in results["classes"]
-        if (own := [row for row in results["rows"] if row["class"] == kind])
     ]
     caption = "Share of each class among the cells counted, in per cent, and its 95 % interval for the patient."
     return Table("shares", caption, ["class", *results["samples"]], [Group("", rows)])
@@ -72,9 +77,8 @@ def _difference_table(results: dict[str, Any]) -> Table:
     first, *others = results["samples"]
     rows = []
     for kind in results["classes"]:
-        own = [row for row in results["rows"] if row["class"] == kind and row["sample"] != first]
         fields = [Field(kind)]
-        for row in own:
+        for row in _of_class(results, kind)[1:]:
             clear = row["difference_low"] > 0 or row["difference_high"] < 0
             fields.append(
                 Field(
@@ -90,6 +94,11 @@ def _difference_table(results: dict[str, Any]) -> Table:
         f"{len(rows) * len(others)} differences were looked at."
     )
     return Table("differences", caption, ["class", *others], [Group("", rows)])
+
+
+def _of_class(results: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The rows of one class, a row a sample in their order."""
+    return [row for row in results["rows"] if row["class"] == kind]
 
 
 def _ends(low: float, high: float) -> str:
