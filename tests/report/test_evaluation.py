@@ -25,6 +25,13 @@ def test_groups_of_classes_are_read_as_classes_are(run, grouped_run):
     assert right == np.trace(groups.confusion(pair)) > np.trace(evaluation.confusion(pair))
 
 
+def test_names_that_look_like_nothing_or_like_numbers_stay_as_they_are(tmp_path, cellset, make_run):
+    run = make_run(tmp_path / "evaluation", cellset, groups={"NA": ["LYM"], "1": "*"})
+    per_class = Evaluation.open(run).of_groups.per_class
+    assert set(per_class["class"]) == {"NA", "1"}
+    assert per_class.drop(columns=["encoder", "head", "class"]).dtypes.map(lambda each: each.kind in "fi").all()
+
+
 def test_cells_get_one_answer_and_the_confusion_matrix_agrees_with_it(run):
     evaluation = Evaluation.open(run)
     cells = evaluation.of_cells(("moco", "mlp"))

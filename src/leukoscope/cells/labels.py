@@ -28,7 +28,7 @@ class Labels:
             InputError: when the file cannot be read or lacks a required column.
         """
         try:
-            table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+            table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read as labels ({str(error).splitlines()[0]})") from None
         missing = [name for name in COLUMNS[:2] if name not in table.columns]
@@ -62,6 +62,11 @@ def labels_of(cellset: CellSet, *, column: str = "label", overlay: Labels | None
     if all(label is None for label in found):
         raise InputError(f"{cellset.path}: the labels file names none of its cells; is it of another CellSet?")
     return found
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # A class may be called NA, so only an empty field is an unknown.
+    return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
 
 
 def _objects(series: pd.Series) -> np.ndarray:

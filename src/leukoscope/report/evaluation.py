@@ -15,6 +15,7 @@ from leukoscope.scores.class_groups import grouped
 from leukoscope.scores.significance import frozen
 
 LEADING_METRIC = "balanced_accuracy"
+_NAMES = dict.fromkeys(("encoder", "head", "class", "group"), str)
 
 Pair = tuple[str, str]
 
@@ -155,6 +156,9 @@ def _table(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # A class may be called NA or 1, so only an empty field is an unknown, and names stay text.
+        return pd.read_csv(path, dtype=_NAMES, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the evaluation again") from None
