@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_a_classified_sample_opens_with_all_that_its_review_needs(
     assert opened.encoder().fingerprint == encoder.fingerprint
     assert opened.classifier.info == classifier.info
     assert opened.differential["n"] == 100
+
+
+def test_distances_that_are_not_known_are_read_as_such(
+    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path
+) -> None:
+    forgetful = replace(classifier, reference=None, info=classifier.info.model_copy(update={"novelty": None}))
+    classify(sample.select(np.arange(40)), encoder, forgetful, tmp_path / "run", device="cpu")
+    table = Sample.open(tmp_path / "run").table
+    assert table[["novelty", "mahalanobis"]].isna().all(axis=None)
 
 
 def test_what_is_no_classified_sample_is_refused(tmp_path: Path) -> None:

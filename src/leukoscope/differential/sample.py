@@ -16,6 +16,7 @@ from leukoscope.encoders.features import Features
 
 FORMAT_VERSION = 1
 _TEXT = {"cell_id": str, "predicted": str, "set_aside": str}
+_NUMBERS = {"novelty": [""], "mahalanobis": [""]}
 
 
 class SampleInfo(Settings):
@@ -54,7 +55,7 @@ class Sample:
         if missing:
             raise InputError(f"{path}: no classified sample (no {missing[0]}); make one with 'leukoscope classify'")
         info = SampleInfo.parse(read_json(path / "sample.json"), where=f"{path}/sample.json")
-        table = pd.read_csv(path / "cells.csv", dtype=_TEXT, keep_default_na=False, na_values={"novelty": [""]})
+        table = pd.read_csv(path / "cells.csv", dtype=_TEXT, keep_default_na=False, na_values=_NUMBERS)
         return cls(path, info, table)
 
     @property
