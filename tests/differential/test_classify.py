@@ -86,6 +86,19 @@ def test_what_is_no_classified_sample_is_refused(tmp_path: Path) -> None:
         Sample.open(tmp_path)
 
 
+def test_a_sample_of_another_format_is_refused_before_its_keys_are_read(
+    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path
+) -> None:
+    classify(sample.select(np.arange(40)), encoder, classifier, tmp_path / "run", device="cpu")
+    told = json.loads((tmp_path / "run" / "sample.json").read_text())
+    (tmp_path / "run" / "sample.json").write_text(json.dumps({**told, "format_version": 2, "stain": "none"}))
+    with pytest.raises(
+        InputError, match=r"sample\.json: format 2, this version reads 1; classify the sample again"
+    ) as e:
+        Sample.open(tmp_path / "run")
+    assert "\n" not in str(e.value)
+
+
 @pytest.mark.parametrize("total", [0.0, float("inf"), float("nan")])
 def test_a_total_that_is_none_is_refused_before_anything_is_computed(
     sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path, total: float

@@ -48,13 +48,16 @@ class Sample:
         """Open the run folder ``path`` of ``leukoscope classify``.
 
         Raises:
-            InputError: when it is none, or not whole.
+            InputError: when it is none, not whole, or of another format version.
         """
         path = Path(path)
         missing = [name for name in ("sample.json", "cells.csv", "results.json") if not (path / name).is_file()]
         if missing:
             raise InputError(f"{path}: no classified sample (no {missing[0]}); make one with 'leukoscope classify'")
-        info = SampleInfo.parse(read_json(path / "sample.json"), where=f"{path}/sample.json")
+        data, where = read_json(path / "sample.json"), f"{path}/sample.json"
+        if (found := data.get("format_version")) != FORMAT_VERSION:
+            raise InputError(f"{where}: format {found}, this version reads {FORMAT_VERSION}; classify the sample again")
+        info = SampleInfo.parse(data, where=where)
         table = pd.read_csv(path / "cells.csv", dtype=_TEXT, keep_default_na=False, na_values=_NUMBERS)
         return cls(path, info, table)
 
