@@ -44,6 +44,13 @@ def test_the_mahalanobis_distance_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(reference.mahalanobis_distance(x), np.sqrt(squared), rtol=1e-4)
 
 
+def test_the_covariance_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, x = known(200), cells(1, 30)
+    first = reference.mahalanobis_distance(x)
+    monkeypatch.setattr(LedoitWolf, "fit", lambda *_: pytest.fail("estimated again"))
+    np.testing.assert_array_equal(reference.mahalanobis_distance(x), first)
+
+
 def test_known_cells_pass_the_limit_as_often_as_stated_and_an_unknown_kind_much_oftener() -> None:
     reference = known(600)
     limits = learn_novelty([(reference, known(2000).x)], false_alarm=0.05)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,20 @@ class Reference:
         Lee et al. 2018 (arXiv:1807.03888, equations 1 and 2); the covariance is shrunk (Ledoit and Wolf 2004), since
         there may be fewer cells than features.
         """
-        classes, place = np.unique(self.y, return_inverse=True)
-        means = np.stack([self.x[self.y == k].mean(axis=0) for k in classes]).astype(np.float64)
-        within = LedoitWolf(assume_centered=True).fit(self.x - means[place])
-        # Whitened, the distance is Euclidean.
-        whiten = np.linalg.cholesky(within.precision_)
-        whitened, centres = x.astype(np.float64) @ whiten, means @ whiten
+        whiten, centres = self._whitened
+        whitened = x.astype(np.float64) @ whiten
         squared = np.stack([((whitened - centre) ** 2).sum(axis=1) for centre in centres])
         nearest_mean: np.ndarray = np.sqrt(squared.min(axis=0))
         return nearest_mean
+
+    @cached_property
+    def _whitened(self) -> tuple[np.ndarray, np.ndarray]:
+        """What makes the distance Euclidean, a matrix ``(D, D)``, and the classes' means times it ``(K, D)``."""
+        classes, place = np.unique(self.y, return_inverse=True)
+        means = np.stack([self.x[self.y == k].mean(axis=0) for k in classes]).astype(np.float64)
+        within = LedoitWolf(assume_centered=True).fit(self.x - means[place])
+        whiten = np.linalg.cholesky(within.precision_)
+        return whiten, means @ whiten
 
 
 def learn_novelty(
