@@ -6,6 +6,7 @@ import pytest
 
 from leukoscope.cells.composition import Compositions
 from leukoscope.common.errors import InputError
+from leukoscope.differential import fit
 from leukoscope.differential.coverage import Pool, coverage
 from leukoscope.encoders.features import Features
 
@@ -42,6 +43,13 @@ def test_intervals_cover_as_trained_and_under_a_shift_only_the_audited_ones(tmp_
     table = pd.read_csv(tmp_path / "run" / "tables" / "coverage.csv")
     assert len(table) == 2 * 3
     assert (table["samples"] == 60).all()
+
+
+def test_limits_of_novelty_which_no_count_needs_are_not_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "learn_novelty", lambda *_: pytest.fail("learned"))
+    coverage(features(300, 0), tmp_path / "run", BLOOD, sizes=(50,), samples=1, splits=1)
 
 
 def test_samples_are_of_the_composition_asked_for_and_no_cell_comes_twice() -> None:

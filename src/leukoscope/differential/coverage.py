@@ -151,8 +151,8 @@ def _fitted(
     known = Labels(pd.DataFrame({"cell_id": training.ids, "label": labels}).astype("string"))
     with tempfile.TemporaryDirectory() as folder:
         return fit(
-            training, Path(folder) / "classifier", head=head, overlay=known, group=group or "none", seed=seed,
-            settings=settings,
+            training, Path(folder) / "classifier", head=head, overlay=known, novelty=False, group=group or "none",
+            seed=seed, settings=settings,
         )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def fit(
     overlay: Labels | None = None,
     cells: CellSet | None = None,
     false_alarm: float = 0.01,
+    novelty: bool = True,
     group: str | None = None,
     n_folds: int = 5,
     seed: int = 0,
@@ -62,6 +63,7 @@ def fit(
         cells: the CellSet that the features are of. Limits of quality are learned from the pixels of its labelled
             cells, so that ``classify`` sets spoiled ones aside; None learns none.
         false_alarm: the share of good cells that the limits may set aside.
+        novelty: whether to learn from the same folds how far a known cell may be from what was learned.
         group: a column whose cells stay in one fold; None takes ``patient`` or else ``slide`` where the table has it,
             ``"none"`` groups nothing.
         n_folds: folds of the cross-validation.
@@ -99,7 +101,7 @@ def fit(
         confusion=tuple(map(tuple, matrix(truth, probabilities.argmax(1), len(classes)).tolist())),
         cross_validated=unseen_scores(truth, probabilities, temperature),
         reliability=unseen_reliability(truth, probabilities, temperature),
-        novelty=learn_novelty(held_out),
+        novelty=learn_novelty(held_out) if novelty else None,
         folds=n_folds,
         group=group,
         seed=seed,
