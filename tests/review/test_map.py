@@ -9,6 +9,7 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classify import classify
 from leukoscope.differential.sample import Sample
+from leukoscope.explain.discriminants import discriminant_plane
 from leukoscope.review.map import CellMap
 from leukoscope.review.store.database import Store
 
@@ -40,6 +41,17 @@ def test_what_an_outline_holds_is_what_lies_within_it(shifted):
 def test_samples_of_one_classifier_share_one_map(shifted, second):
     first, other = CellMap.of(Sample.open(shifted)), CellMap.of(Sample.open(second))
     assert first.space == other.space
+
+
+def test_the_corners_hold_the_training_cells_and_those_of_the_sample(shifted):
+    sample = Sample.open(shifted)
+    found = CellMap.of(sample)
+    known, new = discriminant_plane(sample.classifier.reference, sample.features.x)
+    (left, bottom), (right, top) = found.corners
+    width, height = np.ptp(np.concatenate([known, new]), axis=0) * 1.06
+    assert (right - left, top - bottom) == (pytest.approx(width), pytest.approx(height))
+    for points in (known, found.points):
+        assert ((points > (left, bottom)) & (points < (right, top))).all()
 
 
 def test_a_classifier_without_its_training_cells_has_no_map(shifted):

@@ -9,14 +9,18 @@ from leukoscope.common.errors import InputError
 from leukoscope.differential.sample import Sample
 from leukoscope.explain.discriminants import discriminant_plane
 
+_MARGIN = 0.03
+
 
 @dataclass(frozen=True)
 class CellMap:
     """Where the cells of a sample lie, float32 ``points`` ``(N, 2)``, on the map ``space``.
 
     The map is the plane that parts the classifier's training cells best. It depends on the classifier alone, so that a
-    gate drawn on one sample holds for every other that the same classifier called, as in flow cytometry. ``corners``
-    are those of the training cells, lower left and upper right, with a margin.
+    gate drawn on one sample holds for every other that the same classifier called, as in flow cytometry.
+
+    ``corners`` are the lower left and the upper right one ``(x, y)`` of the part of the plane to draw: it holds the
+    training cells and those of the sample, with a margin of 3 % on every side, and so may differ between samples.
     """
 
     space: str
@@ -35,7 +39,7 @@ class CellMap:
             raise InputError(f"{sample.path}: its classifier keeps no training cells, which a map is made of")
         known, new = discriminant_plane(reference, sample.features.x)
         low, high = np.concatenate([known, new]).min(axis=0), np.concatenate([known, new]).max(axis=0)
-        margin = 0.03 * (high - low)
+        margin = _MARGIN * (high - low)
         digest = hashlib.sha256(reference.x.tobytes() + reference.y.tobytes())
         corners = tuple((float(x), float(y)) for x, y in (low - margin, high + margin))
         return cls(digest.hexdigest(), new.astype(np.float32), (corners[0], corners[1]))

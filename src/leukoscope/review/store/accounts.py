@@ -121,12 +121,6 @@ def log_in(store: Store, name: str, password: str, address: str) -> str:
         return _new_session(session, reviewer.id)
 
 
-def open_session(store: Store, reviewer_id: int) -> str:
-    """The token of a new session of a reviewer who needs no password."""
-    with store.writing() as session:
-        return _new_session(session, reviewer_id)
-
-
 def visitor(store: Store, token: str) -> Visitor | None:
     """Whose session ``token`` is; None when it is nobody's, or over."""
     with store.reading() as session:
