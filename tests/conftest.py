@@ -4,7 +4,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ import pytest
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.files import shared_data
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,18 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
             writer.add(pixels, [{"cell_id": cell_id(pixels[0], f"{i}.png"), "source": f"{i}.png", **told}])
         writer.finish(packing={})
     return CellSet.open(out)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A Chromium without a window; tests that need it skip where it is absent."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here; scripts/install-browser.sh installs it")
+    from playwright.sync_api import sync_playwright
+
+    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=switches)
+        yield launched
+        launched.close()

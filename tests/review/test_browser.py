@@ -8,25 +8,10 @@ from leukoscope.review.store.accounts import add_reviewer
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import Action, CellRow, Event
 
-CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 PASSWORD = "correct horse battery"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium; scripts/install-browser.sh installs it"),
-]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=switches)
-        yield launched
-        launched.close()
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
@@ -37,12 +22,12 @@ def store(tmp_path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def tab(chromium) -> Iterator[Callable]:
+def tab(browser) -> Iterator[Callable]:
     """Opens tabs, each in a browser of its own, and fails when one of them had anything to complain about."""
     contexts, said = [], []
 
     def new(width: int = 1280, **words):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, **words)
+        context = browser.new_context(viewport={"width": width, "height": 900}, **words)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: said.append(str(error)))
