@@ -1,14 +1,14 @@
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from leukoscope.common.errors import InputError
 from leukoscope.review.store.accounts import local_reviewer
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.events import label_cells
-from leukoscope.review.store.models import Base
+from leukoscope.review.store.models import Base, CellRow
 
 
 def test_migrations_make_the_tables_that_the_models_describe(store):
@@ -45,6 +45,17 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(url, words)
         Store.open(url)
     assert "secret" not in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_who_reads_sees_one_state_whatever_others_commit_meanwhile(store, opened):
+    seen = select(func.count()).select_from(CellRow).where(CellRow.opinions > 0)
+    ann = local_reviewer(store, "ann")
+    with store.reading() as session:
+        assert session.scalar(seen) == 0
+        label_cells(store, opened.id, ann, key="key-0001", rows=[0], label=2, source="gallery")
+        assert session.scalar(seen) == 0
+    with store.reading() as session:
+        assert session.scalar(seen) == 1
 
 
 @pytest.mark.parametrize("change", ["UPDATE events SET label_to = 1", "DELETE FROM events", "DELETE FROM actions"])

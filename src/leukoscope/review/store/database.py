@@ -23,8 +23,11 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        sqlite = engine.dialect.name == "sqlite"
         # SQLite has one writer: threads that queue here do not poll for its file lock.
-        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = threading.Lock() if sqlite else nullcontext()
+        # PostgreSQL would show every query what was committed until then; SQLite shows a transaction one state anyway.
+        self._still = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
 
     @classmethod
     def open(cls, url: str) -> "Store":
@@ -44,13 +47,17 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that sees one state of the database."""
-        with Session(self.engine) as session:
+        """A session that sees one state of the database, that of its first query, however many it asks."""
+        with Session(self._still) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session that is committed, and on disk, when the block ends well."""
+        """A session that is committed, and on disk, when the block ends well.
+
+        On PostgreSQL each of its queries sees what others have committed until then: what it read before it had a lock
+        would be out of date.
+        """
         with self._turn, Session(self.engine, expire_on_commit=False) as session, session.begin():
             session.connection(execution_options={"writes": True})
             yield session
