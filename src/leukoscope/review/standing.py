@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import func, select
@@ -76,9 +77,22 @@ def audit_of(queue: np.ndarray, truth: np.ndarray, early: np.ndarray) -> np.ndar
     return audit
 
 
-def latest_action(session: Session, sample_id: int) -> int:
-    """The number of the last action on a sample, by which what was computed from its labels is known to be current."""
-    return session.scalar(select(func.max(Action.id)).where(Action.sample_id == sample_id)) or 0
+class State(NamedTuple):
+    """Which actions on a sample a session sees: how many, and the greatest number that one of them has.
+
+    What was computed from the labels of a sample holds for every session that sees the same state. The greatest number
+    alone would not tell: of two people who label at once on PostgreSQL, the one with the smaller number may be later.
+    """
+
+    actions: int
+    latest: int
+
+
+def state_of(session: Session, sample_id: int) -> State:
+    """Which actions on a sample ``session`` sees; actions are only ever added."""
+    wanted = select(func.count(Action.id), func.max(Action.id)).where(Action.sample_id == sample_id)
+    actions, latest = session.execute(wanted).one()
+    return State(actions, latest or 0)
 
 
 def _agreement(session: Session, opened: Opened) -> Agreement:

@@ -1,9 +1,7 @@
 """What every page needs: the store, the samples at hand, and who is asking."""
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Form, Header, HTTPException, Path, Request
@@ -11,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from leukoscope.review.learning import Learned
 from leukoscope.review.opened import Opened
-from leukoscope.review.standing import Standing, latest_action, standing
+from leukoscope.review.standing import Standing, State, standing, state_of
 from leukoscope.review.store.accounts import Visitor, visitor
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import Reviewer
@@ -36,18 +34,16 @@ class Desk:
     local: Visitor | None
     blind: bool = False
     learned: dict[int, Learned] = field(default_factory=dict)
-    _standings: Callable[[int, int], Standing] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_standings", lru_cache(maxsize=64)(self._compute))
+    _standings: dict[int, tuple[State, Standing]] = field(default_factory=dict)
 
     def standing(self, session: Session, sample_id: int) -> Standing:
-        """How far the review of a sample has come; computed once for each state of its labels."""
-        return self._standings(sample_id, latest_action(session, sample_id))
-
-    def _compute(self, sample_id: int, _latest: int) -> Standing:
-        with self.store.reading() as session:
-            return standing(session, self.samples[sample_id])
+        """How far the review of a sample has come, as ``session`` sees it; computed once for each state."""
+        state = state_of(session, sample_id)
+        held = self._standings.get(sample_id)
+        if held is None or held[0] != state:
+            held = state, standing(session, self.samples[sample_id])
+            self._standings[sample_id] = held
+        return held[1]
 
 
 def local_visitor(store: Store, reviewer_id: int) -> Visitor:
