@@ -1,4 +1,6 @@
 import io
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,6 +38,42 @@ def test_labels_of_a_run_are_exported(leukoscope, sample, url, tmp_path, capsys)
     assert capsys.readouterr().out.endswith("labels.csv: 2 cells\n")
     assert leukoscope("review", sample, "--store", url, "--export", tmp_path / "two.csv", "--agree", 2) == 0
     assert pd.read_csv(tmp_path / "two.csv")["reviewer"].tolist() == ["ann", "bob"]
+
+
+@pytest.fixture
+def reviewed(sample, url) -> Store:
+    """The store of ``sample``, of which Ann has called a cell NEU."""
+    store = Store.open(url)
+    sample_id, ann = import_sample(store, Sample.open(sample)), local_reviewer(store, "ann")
+    label_cells(store, sample_id, ann, key="key-0001", rows=[0], label=2, source="gallery")
+    return store
+
+
+def test_labels_are_exported_over_a_file_only_where_that_is_asked_for(
+    leukoscope, mistake, sample, url, reviewed, tmp_path
+):
+    out = tmp_path / "labels.csv"
+    out.write_text("mine")
+    told = mistake("review", sample, "--store", url, "--export", out)
+    assert f"{out}: exists already; choose another name or give --overwrite" in told
+    assert out.read_text() == "mine"
+    assert leukoscope("review", sample, "--store", url, "--export", out, "--overwrite") == 0
+    assert pd.read_csv(out)["label"].tolist() == ["NEU"]
+
+
+def test_labels_are_exported_where_the_pixels_are_not(leukoscope, sample, url, reviewed, tmp_path):
+    alone = shutil.copytree(sample, tmp_path / "alone", ignore=shutil.ignore_patterns("cells.set", "features.h5ad"))
+    told = json.loads((alone / "sample.json").read_text())
+    (alone / "sample.json").write_text(json.dumps({**told, "cells": "/no/such.set"}))
+    assert leukoscope("review", alone, "--store", url, "--export", tmp_path / "labels.csv") == 0
+    assert pd.read_csv(tmp_path / "labels.csv")["label"].tolist() == ["NEU"]
+
+
+def test_a_sample_that_nobody_reviewed_has_no_labels_and_stays_as_it_is(mistake, sample, url, tmp_path):
+    words = f"{sample}: nobody has reviewed it in this store; open it with 'leukoscope review'"
+    for store in ((), ("--store", url)):
+        assert words in mistake("review", sample, *store, "--export", tmp_path / "labels.csv")
+    assert not (sample / "review.db").exists()
 
 
 def test_an_account_is_made_with_a_password_from_standard_input(leukoscope, url, monkeypatch):

@@ -24,7 +24,7 @@ def reviewed(store, opened):
 
 
 def test_settled_labels_name_everybody_who_gave_them(store, reviewed):
-    table = labels_of_review(store, reviewed).table
+    table = labels_of_review(store, reviewed.id).table
     rows = {cell_id: row for row, cell_id in enumerate(reviewed.sample.table["cell_id"])}
     given = [(rows[each.cell_id], each.label, each.reviewer, each.source) for each in table.itertuples()]
     assert given == [
@@ -38,15 +38,15 @@ def test_settled_labels_name_everybody_who_gave_them(store, reviewed):
 
 
 def test_two_who_agree_can_be_asked_for(store, reviewed):
-    table = labels_of_review(store, reviewed, agree=2).table
+    table = labels_of_review(store, reviewed.id, agree=2).table
     assert table.groupby("cell_id")["reviewer"].nunique().tolist() == [2, 2]
     with pytest.raises(InputError, match="--agree 0: at least one reader"):
-        labels_of_review(store, reviewed, agree=0)
+        labels_of_review(store, reviewed.id, agree=0)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
 def test_the_file_is_an_overlay_that_every_verb_takes(store, reviewed, tmp_path, name):
-    labels_of_review(store, reviewed).write(tmp_path / name)
+    labels_of_review(store, reviewed.id).write(tmp_path / name)
     cells = reviewed.sample.cellset
     found = labels_of(cells, overlay=Labels.read(tmp_path / name))
     assert found[:4].tolist() == ["LYM", "NEU", None, "none of these"]

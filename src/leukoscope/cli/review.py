@@ -1,15 +1,12 @@
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from leukoscope.cli.output import say
 from leukoscope.common.errors import InputError
-
-if TYPE_CHECKING:
-    from leukoscope.review.store.database import Store
 
 
 def review(
@@ -40,12 +37,16 @@ def review(
         Path | None, typer.Option(metavar="FILE", help="Write the labels of one run (.csv or .parquet), and end.")
     ] = None,
     agree: Annotated[int, typer.Option(help="How many people must agree on a label of --export.", min=1)] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --export replace a file.")] = False,
 ) -> None:
     """Look through classified samples, correct their cells and sign their counts, in a web page."""
     folders = runs or []
     if not folders and not ((add_user or close_user) and store):
         raise InputError("RUN: give the run folder of a classified sample; make one with 'leukoscope classify'")
     _require_extra()
+    if export:
+        _export(folders, store, export, agree, overwrite=overwrite)
+        return
     from leukoscope.review.serve import open_desk, serve
     from leukoscope.review.store.accounts import add_reviewer, close_account
     from leukoscope.review.store.database import Store
@@ -57,8 +58,6 @@ def review(
     elif close_user:
         close_account(opened, close_user)
         say(f"{close_user}: closed")
-    elif export:
-        _export(opened, folders, export, agree)
     else:
         desk = open_desk(opened, folders, host=host, reviewer=reviewer, blind=blind, precision=points / 100)
         serve(desk, host=host, port=port, browser=not no_browser)
@@ -88,13 +87,26 @@ def _password(name: str) -> str:
     return sys.stdin.readline().rstrip("\n")
 
 
-def _export(store: "Store", folders: list[Path], out: Path, agree: int) -> None:
+def _export(folders: list[Path], url: str | None, out: Path, agree: int, *, overwrite: bool) -> None:
+    from leukoscope.common.files import refuse_file
+    from leukoscope.differential.classify import REVIEW
     from leukoscope.differential.sample import Sample
     from leukoscope.review.export import labels_of_review
-    from leukoscope.review.opened import Opened
+    from leukoscope.review.store.cells import sample_in
+    from leukoscope.review.store.database import Store
 
     if len(folders) != 1:
         raise InputError(f"--export {out}: writes the labels of one run; {len(folders)} are given")
-    labels = labels_of_review(store, Opened.of(store, Sample.open(folders[0])), agree=agree)
+    refuse_file(out, overwrite=overwrite)
+    run = folders[0]
+    sample = Sample.open(run)
+    store = None
+    # Opening would make a store where there is none, and a run with a store beside it is never classified anew.
+    if url is not None or (run / REVIEW).exists():
+        store = Store.open(url or _store_beside(run))
+    sample_id = None if store is None else sample_in(store, sample)
+    if store is None or sample_id is None:
+        raise InputError(f"{run}: nobody has reviewed it in this store; open it with 'leukoscope review'")
+    labels = labels_of_review(store, sample_id, agree=agree)
     labels.write(out)
     say(f"{out}: {labels.table['cell_id'].nunique()} cells")

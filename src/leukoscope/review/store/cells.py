@@ -58,6 +58,12 @@ def import_sample(store: Store, sample: Sample, *, seed: int | None = None) -> i
             return session.scalars(select(SampleRow.id).where(SampleRow.fingerprint == fingerprint)).one()
 
 
+def sample_in(store: Store, sample: Sample) -> int | None:
+    """The id of ``sample`` in the store; None where its cells have not been taken in."""
+    with store.reading() as session:
+        return session.scalar(select(SampleRow.id).where(SampleRow.fingerprint == fingerprint_of(sample)))
+
+
 def fingerprint_of(sample: Sample) -> str:
     """SHA-256 of what is reviewed: the pixels' fingerprint, the cells, and what each was called or set aside for."""
     digest = hashlib.sha256(repr((sample.classes, sample.info.pixels_fingerprint)).encode())

@@ -75,5 +75,5 @@ def progress(sample: AtSample, desk: AtDesk) -> Progress:
 @router.get("/samples/{sample_id}/labels.csv", dependencies=[Depends(refuse_blind)])
 def export(sample: AtSample, desk: AtDesk, agree: Annotated[int, Query(ge=1, le=99)] = 1) -> Response:
     """The labels that people settled on, as a file."""
-    text = labels_of_review(desk.store, sample, agree=agree).table.to_csv(index=False)
+    text = labels_of_review(desk.store, sample.id, agree=agree).table.to_csv(index=False)
     return Response(text, media_type="text/csv", headers={"Content-Disposition": "attachment; filename=labels.csv"})
