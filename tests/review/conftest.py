@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
 from sqlalchemy import create_engine, text
 
 from leukoscope.cells.cellset import CellSet
@@ -26,11 +25,9 @@ from leukoscope.encoders.bundle import random_encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
 from leukoscope.review.opened import Opened
-from leukoscope.review.serve import listen, open_desk
+from leukoscope.review.serve import listen, open_desk, server_of
 from leukoscope.review.store.database import Store
-from leukoscope.review.web.app import create_app
 from leukoscope.review.web.desk import Desk
-from leukoscope.review.web.security import LOOPBACK
 
 from ..differential.conftest import write_set
 
@@ -163,15 +160,14 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def answering(desk: Desk) -> Iterator[str]:
+def answering(desk: Desk, host: str = "127.0.0.1") -> Iterator[str]:
     """A real server of ``desk`` in a thread; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(create_app(desk, hosts=LOOPBACK), log_config=None, access_log=False))
-    listening = listen("127.0.0.1", 0)
+    server, listening = server_of(desk, host), listen(host, 0)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    yield f"http://{host}:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join(timeout=10)
 

@@ -64,9 +64,14 @@ def serve(desk: Desk, *, host: str, port: int, browser: bool) -> None:
     print(f"review at {address} (stop with Ctrl+C)", flush=True)
     if browser:
         webbrowser.open(address)
-    app = create_app(desk, hosts=LOOPBACK if desk.local else None)
+    server_of(desk, host).run([listening])
+
+
+def server_of(desk: Desk, host: str) -> uvicorn.Server:
+    """The server of ``desk`` at the address ``host``, by whose name alone it may be asked where nobody logs in."""
+    app = create_app(desk, hosts=(*LOOPBACK, host.lower()) if desk.local else None)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False)).run([listening])
+    return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
 
 
 def is_loopback(host: str) -> bool:
