@@ -160,9 +160,9 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def answering(desk: Desk, host: str = "127.0.0.1") -> Iterator[str]:
+def answering(desk: Desk, host: str = "127.0.0.1", proxy: str | None = None) -> Iterator[str]:
     """A real server of ``desk`` in a thread; yields its address."""
-    server, listening = server_of(desk, host), listen(host, 0)
+    server, listening = server_of(desk, host, proxy), listen(host, 0)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:

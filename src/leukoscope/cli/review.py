@@ -17,6 +17,10 @@ def review(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at; any but loopback takes accounts.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at; 0 takes a free one.", min=0, max=65535)] = 8765,
+    proxy: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Believe the proxy at this address where its requests come from."),
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
     reviewer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who labels, where there are no accounts.")
@@ -59,8 +63,10 @@ def review(
         close_account(opened, close_user)
         say(f"{close_user}: closed")
     else:
-        desk = open_desk(opened, folders, host=host, reviewer=reviewer, blind=blind, precision=points / 100)
-        serve(desk, host=host, port=port, browser=not no_browser)
+        desk = open_desk(
+            opened, folders, host=host, proxy=proxy, reviewer=reviewer, blind=blind, precision=points / 100
+        )
+        serve(desk, host=host, port=port, browser=not no_browser, proxy=proxy)
 
 
 def _require_extra() -> None:

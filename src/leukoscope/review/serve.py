@@ -23,6 +23,7 @@ def open_desk(
     runs: Sequence[Path],
     *,
     host: str = "127.0.0.1",
+    proxy: str | None = None,
     reviewer: str | None = None,
     blind: bool = False,
     precision: float = PRECISION,
@@ -33,17 +34,21 @@ def open_desk(
         store: the store.
         runs: folders that ``leukoscope classify`` made.
         host: the address that will be listened at; any but loopback takes accounts.
+        proxy: the address of the proxy that hands on the requests of others, which takes accounts too.
         reviewer: the local reviewer; by default as the system calls the user.
         blind: hide from everybody what the classifier and others say.
         precision: the half width to which an audit must know every class's share (0.02: two points).
 
     Raises:
-        InputError: when a sample cannot be opened, or the address needs accounts and there are none.
+        InputError: when a sample cannot be opened, ``proxy`` is no address, or accounts are needed and there are none.
     """
     accounts = has_accounts(store)
-    if not accounts and not is_loopback(host):
+    if proxy is not None and not _is_address(proxy):
+        raise InputError(f"--proxy {proxy}: is no address; give the one that the proxy asks from, such as 10.0.0.5")
+    if not accounts and not (is_loopback(host) and proxy is None):
+        asked = f"--host {host}" if proxy is None else f"--proxy {proxy}"
         raise InputError(
-            f"--host {host}: others could reach this page, and nobody has an account; make one with "
+            f"{asked}: others could reach this page, and nobody has an account; make one with "
             "'leukoscope review --store URL --add-user NAME --role admin'"
         )
     if accounts and reviewer is not None:
@@ -53,8 +58,8 @@ def open_desk(
     return Desk(store, {sample.id: sample for sample in samples}, local, blind)
 
 
-def serve(desk: Desk, *, host: str, port: int, browser: bool) -> None:
-    """Answer at ``http://host:port/`` until stopped; port 0 takes a free one.
+def serve(desk: Desk, *, host: str, port: int, browser: bool, proxy: str | None = None) -> None:
+    """Answer at ``http://host:port/`` until stopped; port 0 takes a free one. For ``proxy`` see :func:`server_of`.
 
     Raises:
         InputError: when the address cannot be listened at.
@@ -64,14 +69,31 @@ def serve(desk: Desk, *, host: str, port: int, browser: bool) -> None:
     print(f"review at {address} (stop with Ctrl+C)", flush=True)
     if browser:
         webbrowser.open(address)
-    server_of(desk, host).run([listening])
+    server_of(desk, host, proxy).run([listening])
 
 
-def server_of(desk: Desk, host: str) -> uvicorn.Server:
-    """The server of ``desk`` at the address ``host``, by whose name alone it may be asked where nobody logs in."""
+def server_of(desk: Desk, host: str, proxy: str | None = None) -> uvicorn.Server:
+    """The server of ``desk`` at the address ``host``, by whose name alone it may be asked where nobody logs in.
+
+    What a request says of where it comes from (``X-Forwarded-For``, ``X-Forwarded-Proto``) is believed of those that
+    come from the address ``proxy``, and then its last word, which the proxy itself added; of others nothing is.
+    """
     app = create_app(desk, hosts=(*LOOPBACK, host.lower()) if desk.local else None)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    return uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False,
+        # Left to itself uvicorn believes everybody on this machine.
+        proxy_headers=proxy is not None, forwarded_allow_ips=[] if proxy is None else [proxy],
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def _is_address(word: str) -> bool:
+    try:
+        ipaddress.ip_address(word)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
