@@ -199,7 +199,7 @@ def test_two_processes_keep_one_queue_and_learn_as_one(few_cells: Path, tmp_path
     Two steps only: batch norm over few values amplifies rounding, so longer runs part whatever the code does.
     """
     alone, pair = tmp_path / "alone", tmp_path / "pair"
-    more = ("--set", "train.epochs=1", "--set", "train.batch=32")
+    more = ("--set", "train.epochs=1", "--set", "train.batch=32", "--set", "train.precision=fp32")
     for out, devices in ((alone, "1"), (pair, "2")):
         subprocess.run(command(few_cells, out, *more, "--devices", devices), env=one_thread(), check=True, timeout=300)
     one, two = (torch.load(out / "checkpoint.pt", weights_only=True)["method"] for out in (alone, pair))

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.simulate import simulate
-from leukoscope.training.gradient import accumulated, cached, mark_forward, seeded
+from leukoscope.training.gradient import accumulated, cached, mark_forward, seeded, step_gradient
 from leukoscope.training.loop import fit
 from leukoscope.training.method import JointEmbedding, Progress
 from leukoscope.training.precision import create_fabric
@@ -121,3 +122,24 @@ def test_exact_accumulation_trains_as_one_large_batch_and_plain_does_not(cells: 
     for name, weight in large.named_parameters():
         assert torch.allclose(exact.get_parameter(name), weight, atol=1e-5), name
     assert not torch.allclose(plain.head.weight, large.head.weight, atol=1e-3)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_on_one_device_networks_compute_in_the_precision_and_losses_in_full(exact: bool) -> None:
+    seen: list[tuple[str, torch.dtype]] = []
+
+    class Told(Contrast):
+        def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+            seen.append(("compared", (z[0] @ z[1].T).dtype))
+            return super().compare(z, cells, progress)
+
+    method = Told(group_norm(), exact=exact)
+    method.head.register_forward_hook(lambda head, x, out: seen.append(("projected", out.dtype)))
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    module = fabric.setup_module(method)
+    mark_forward(module, method)
+    for _ in step_gradient(fabric, module, batches(), 3, views, START):
+        pass
+    assert dict(seen) == {"projected": torch.bfloat16, "compared": torch.float32}
+    assert len(set(seen)) == 2
+    assert all(parameter.grad.dtype == torch.float32 for parameter in method.parameters())

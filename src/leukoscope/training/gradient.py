@@ -17,7 +17,10 @@ Told = tuple[Tensor, Mapping[str, Tensor]]
 
 
 def mark_forward(module: _FabricModule, method: Method) -> None:
-    """Let the methods of ``method`` that run its networks go through Fabric's precision and synchronisation."""
+    """Let the methods of ``method`` that run its networks go through Fabric's synchronisation.
+
+    On one device it calls them as they are, without its precision: each call stands under ``fabric.autocast``.
+    """
     for name in ("loss", "project") if isinstance(method, JointEmbedding) else ("loss",):
         module.mark_forward_method(name)
 
@@ -41,7 +44,8 @@ def accumulated(
         own = progress._replace(batch=number)
         with seeded(own, fabric), fabric.no_backward_sync(module, enabled=number + 1 < count):
             x, cells = views(batch)
-            loss, numbers = module.loss(x, cells, own)
+            with fabric.autocast():
+                loss, numbers = module.loss(x, cells, own)
             fabric.backward(loss / count)
         yield loss, numbers
 
@@ -58,8 +62,9 @@ def cached(fabric: Fabric, module: _FabricModule, batches: list[Batch], views: M
     def project(number: int) -> Tensor:
         with seeded(progress._replace(batch=number), fabric):
             x, _ = views(batches[number])
-            z: Tensor = module.project(x, progress)
-        return z
+            with fabric.autocast():
+                z: Tensor = module.project(x, progress)
+        return z.float()
 
     with torch.no_grad(), _buffers_kept(method):
         parts = [project(number) for number in range(len(batches))]

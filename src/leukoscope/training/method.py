@@ -2,6 +2,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -95,4 +96,6 @@ class JointEmbedding(Method):
 
     def loss(self, views: list[Tensor], cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of one batch; see :meth:`Method.loss`."""
-        return self.compare(self.project(views, progress), cells, progress)
+        z = self.project(views, progress)
+        with torch.autocast(z.device.type, enabled=False):
+            return self.compare(z.float(), cells, progress)
