@@ -3,7 +3,7 @@ from collections.abc import Mapping
 import torch
 from lightly.loss import DINOLoss
 from lightly.models.modules.heads import DINOProjectionHead
-from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.models.utils import deactivate_requires_grad
 from torch import Tensor, nn
 
 from leukoscope.common.errors import InputError
@@ -11,7 +11,7 @@ from leukoscope.encoders.backbone import feature_width
 from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.teacher import TeacherSettings
-from leukoscope.methods.twin import momentum_twin
+from leukoscope.methods.twin import follow, momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
@@ -76,8 +76,8 @@ class DINO(Method):
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student."""
         momentum = self.settings.momentum_at(progress)
-        update_momentum(self.student, self.encoder, m=momentum)
-        update_momentum(self.student_head, self.teacher_head, m=momentum)
+        follow(self.student, self.encoder, momentum)
+        follow(self.student_head, self.teacher_head, momentum)
 
     def _create_head(self, backbone: nn.Module, seed: int) -> DINOProjectionHead:
         """A head, twice the same: one with weight norm cannot be copied."""

@@ -6,7 +6,7 @@ from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 from lightly.loss.swav_loss import sinkhorn
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.heads import DINOv2ProjectionHead
-from lightly.models.utils import deactivate_requires_grad, random_block_mask, update_momentum
+from lightly.models.utils import deactivate_requires_grad, random_block_mask
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.crops import run_crops, split_crops
 from leukoscope.methods.gather import processes
 from leukoscope.methods.teacher import TeacherSettings
-from leukoscope.methods.twin import momentum_twin
+from leukoscope.methods.twin import follow, momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
@@ -130,8 +130,8 @@ class DINOv2(Method):
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student."""
         momentum = self.settings.momentum_at(progress)
-        update_momentum(self.student, self.teacher, m=momentum)
-        update_momentum(self.student_heads, self.teacher_heads, m=momentum)
+        follow(self.student, self.teacher, momentum)
+        follow(self.student_heads, self.teacher_heads, momentum)
 
     def online(self) -> nn.Module:
         """The teacher's transformer, which the authors evaluate."""

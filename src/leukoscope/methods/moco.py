@@ -5,7 +5,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightly.models.modules.heads import MoCoProjectionHead
-from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from leukoscope.encoders.seeding import seeded_weights
 from leukoscope.methods.gather import gather, processes, rank
 from leukoscope.methods.queue import KeyQueue
 from leukoscope.methods.split_norm import check_groups, joined_state, split_batch_norm
-from leukoscope.methods.twin import momentum_twin
+from leukoscope.methods.twin import follow, momentum_twin
 from leukoscope.scores.spectrum import spread
 from leukoscope.training.method import Method, Progress
 
@@ -103,8 +102,8 @@ class MoCo(Method):
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder towards the query encoder, and queue the step's keys."""
         momentum = self.momentum_at(progress)
-        update_momentum(self.encoder, self.key_encoder, m=momentum)
-        update_momentum(self.head, self.key_head, m=momentum)
+        follow(self.encoder, self.key_encoder, momentum)
+        follow(self.head, self.key_head, momentum)
         if progress.step == 0:
             self._warn_of_old_keys(momentum)
         for keys, cells in self._fresh:

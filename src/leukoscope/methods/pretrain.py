@@ -27,6 +27,7 @@ from leukoscope.training.loop import fit
 from leukoscope.training.method import Method
 from leukoscope.training.monitors import Monitor
 from leukoscope.training.precision import create_fabric
+from leukoscope.training.sharding import gathered, whole
 from leukoscope.training.source import Batches
 from leukoscope.views.augment import Augment
 from leukoscope.views.preprocess import Preprocess
@@ -121,11 +122,15 @@ def _train(
 
     def keep_due(epoch: int, numbers: Mapping[str, float]) -> None:
         due = settings.keep_every and epoch % settings.keep_every == 0 and epoch < train.last_epoch
-        if due and fabric.is_global_zero:
-            keep(made(), numbers, out, epoch)
+        if not due:
+            return
+        encoder = made()  # by every process: each may hold a share of it
+        if fabric.is_global_zero:
+            keep(encoder, numbers, out, epoch)
 
     numbers = fit(fabric, method, source, views, train, out, monitor=monitor, after_epoch=keep_due)
-    numbers |= monitor.contrast(method.online(), fabric.device, views, train.last_epoch)
+    with whole(method):
+        numbers |= monitor.contrast(method.online(), fabric.device, views, train.last_epoch)
     return made(), numbers
 
 
@@ -168,7 +173,7 @@ def _encoder(
         size=settings.size,
         truncate_after=settings.truncate_after,
     )
-    state = method.encoder_state()
+    state = gathered(method.encoder_state())
     match_stem(backbone, state)
     backbone.load_state_dict(state)
     info = EncoderInfo.of(

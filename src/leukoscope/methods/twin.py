@@ -1,6 +1,7 @@
 import copy
 from typing import TypeVar
 
+import torch
 from lightly.models.utils import deactivate_requires_grad
 from timm.layers import DropPath
 from torch import nn
@@ -16,3 +17,14 @@ def momentum_twin(network: Network) -> Network:
         if isinstance(part, DropPath):
             part.drop_prob = 0.0
     return twin
+
+
+@torch.no_grad()
+def follow(network: nn.Module, twin: nn.Module, momentum: float) -> None:
+    """Move the weights of ``twin`` towards those of ``network``: ``momentum`` of its own and the rest of theirs.
+
+    In place, where lightly's ``update_momentum`` lays other tensors under the weights: processes that share a twin out
+    hold on to the ones they have.
+    """
+    for theirs, own in zip(network.parameters(), twin.parameters(), strict=True):
+        own.mul_(momentum).add_(theirs, alpha=1.0 - momentum)

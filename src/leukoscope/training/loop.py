@@ -16,6 +16,7 @@ from leukoscope.training.optimisers import create_optimiser
 from leukoscope.training.run import Run
 from leukoscope.training.schedules import schedule, warmup_steps
 from leukoscope.training.settings import TrainSettings
+from leukoscope.training.sharding import whole
 from leukoscope.training.source import Batch, Batches
 
 
@@ -44,8 +45,9 @@ def fit(
         method.to(memory_format=torch.channels_last)
     if settings.recompute:
         _recompute(method)
-    module, optimiser = fabric.setup(method, create_optimiser(method, settings))
+    module = fabric.setup_module(method)
     mark_forward(module, method)
+    optimiser = fabric.setup_optimizers(create_optimiser(method, settings))
     module.train()
     run = Run(fabric, method, optimiser, source, settings, out)
     _judge(run, method, settings)
@@ -73,7 +75,8 @@ def fit(
                 advance(run.images_a_step, run.end_step(lr, loss, numbers, progress))
             batches.close()
             refuse_divergence(float(run.sums["loss"]) / run.batches, epoch + 1)
-            measured = monitor.measure(method.online(), fabric.device) if monitor else {}
+            with whole(method):
+                measured = monitor.measure(method.online(), fabric.device) if monitor else {}
             run.end_epoch(epoch, lr, measured)
             if after_epoch:
                 after_epoch(epoch + 1, run.numbers)

@@ -3,8 +3,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric import Fabric
+from lightning.fabric.wrappers import _FabricOptimizer
 from torch import Tensor
 
 from leukoscope.common.errors import InputError
@@ -14,6 +14,7 @@ from leukoscope.training.history import History
 from leukoscope.training.method import Method, Progress
 from leukoscope.training.monitors import COLUMNS
 from leukoscope.training.settings import TrainSettings
+from leukoscope.training.sharding import restore, states
 from leukoscope.training.source import Batches
 
 
@@ -24,12 +25,12 @@ class Run:
         self,
         fabric: Fabric,
         method: Method,
-        optimiser: torch.optim.Optimizer,
+        optimiser: _FabricOptimizer,
         source: Batches,
         settings: TrainSettings,
         out: Path,
     ) -> None:
-        self.fabric, self.method, self.optimiser, self.settings = fabric, method, optimiser, settings
+        self.fabric, self.method, self.optimiser, self.settings = fabric, method, optimiser.optimizer, settings
         self.path = out / "checkpoint.pt"
         self.per_epoch = source.per_epoch // settings.accumulate
         if self.per_epoch == 0:
@@ -100,6 +101,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint."""
         self._saved = time.monotonic()
+        method, optimiser = states(self.method, self.optimiser)
         if not self.fabric.is_global_zero:
             return
         state = {
@@ -107,8 +109,8 @@ class Run:
             "sums": self.sums,
             "batches": self.batches,
             "numbers": self.numbers,
-            "method": self.method.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "method": method,
+            "optimiser": optimiser,
             "precision": self.fabric.strategy.precision.state_dict(),
         }
         save_checkpoint(self.path, state)
@@ -118,8 +120,7 @@ class Run:
         state: dict[str, Any] | None = load_checkpoint(self.path)
         if state is None:
             return
-        self.method.load_state_dict(state["method"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        restore(self.method, self.optimiser, (state["method"], state["optimiser"]))
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.batches, self.numbers = state["step"], state["batches"], state["numbers"]
         self.sums = {key: self.fabric.to_device(value) for key, value in state["sums"].items()}

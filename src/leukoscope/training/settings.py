@@ -5,6 +5,8 @@ from pydantic import Field, model_validator
 
 from leukoscope.common.settings import Settings
 
+_SHARDED = ("sgd", "nesterov", "adamw")
+
 
 class Schedule(Settings):
     """For how long, and how the learning rate moves meanwhile; lengths in epochs may be a fraction.
@@ -75,6 +77,8 @@ class TrainSettings(Schedule):
     device: str = "auto"
     devices: int = Field(default=1, ge=1)
     nodes: int = Field(default=1, ge=1)
+    shard: bool = False
+    """Share weights, gradients and the optimiser's state out over the devices (FSDP): for what no device can hold."""
 
     log_steps: int = Field(default=10, ge=1)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
@@ -92,4 +96,12 @@ class TrainSettings(Schedule):
     def _devices_share_a_batch(self) -> Self:
         if self.batch % (self.devices * self.nodes):
             raise ValueError(f"batch {self.batch} cannot be shared evenly by {self.devices * self.nodes} devices")
+        return self
+
+    @model_validator(mode="after")
+    def _several_devices_shard(self) -> Self:
+        if self.shard and self.devices * self.nodes == 1:
+            raise ValueError("shard shares a model out over several devices; give devices")
+        if self.shard and self.optimiser not in _SHARDED:
+            raise ValueError(f"shard goes with {', '.join(_SHARDED)}, which treat every weight by itself")
         return self
