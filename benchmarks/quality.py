@@ -1,6 +1,6 @@
 """What the limits of quality catch: real or simulated cells, spoiled by kind and grade.
 
-    python benchmarks/quality.py SET [--cells 1500] [--spoiled 150] [--false-alarm 0.01] [--half report]
+    python benchmarks/quality.py SET [--cells 1500] [--spoiled 150] [--false-alarm 0.01] [--half report] [--one-class]
 
 The measures were chosen on one fixed half of each set's cells (--half tune shows it); the other is reported on, of
 which --cells teach the limits, and the rest is held out: it tells false alarms, and is spoiled anew for
@@ -8,6 +8,7 @@ each kind and band of grades (a doublet takes up a second cell). A row says whic
 reason; the lower table, the false alarms by class. About three minutes on one idle core.
 
 --splits 30 tells the false alarms alone, of as many random choices of the cells that teach, among 5,000 of the half.
+--one-class keeps the rate over all cells alone, not within each class: what that costs is the difference.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.measures import MEASURES, measure, measures_of
 from leukoscope.cells.spoiling.camera import Camera
 from leukoscope.cells.spoiling.kinds import KINDS, UNGRADED, spoil_cell
-from leukoscope.differential.quality import QualityLimits, learn_quality, reasons
+from leukoscope.differential.quality import QualityLimits, reasons
+from leukoscope.differential.quality_limits import learn_quality
 
 BANDS = ((0.1, 0.4), (0.4, 0.7), (0.7, 1.0))
 _CHUNK = 64
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("report", "tune"), default="report")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--splits", type=int, default=0)
+    parser.add_argument("--one-class", action="store_true")
     given = parser.parse_args()
     cells = CellSet.open(given.set)
     # The halves are fixed, whatever the seed: a cell that the measures were tuned on is never reported on.
@@ -42,13 +45,19 @@ def main() -> None:
     half = np.array_split(order, 2)[given.half == "report"]
     half = np.random.default_rng(given.seed).permutation(half)
     if given.splits:
-        _rates(measure(cells.select(half[:5000]), jobs=1), given)
+        chosen = cells.select(half[:5000])
+        _rates(measure(chosen, jobs=1), _classes(chosen, given), given)
         return
     taught, held = np.split(half, [min(given.cells, 2 * len(half) // 3)])
-    limits = learn_quality(measure(cells.select(taught), jobs=1), false_alarm=given.false_alarm)
+    teaching = cells.select(taught)
+    limits = learn_quality(measure(teaching, jobs=1), _classes(teaching, given), false_alarm=given.false_alarm)
     print(f"{given.set}, {given.half} half: limits of {len(taught)} cells, {100 * limits.alarms:.2f} % of them beyond")
     _faults(cells, held, limits, given.spoiled)
     _false_alarms(cells.select(held), limits)
+
+
+def _classes(cells: CellSet, given: argparse.Namespace) -> np.ndarray | None:
+    return None if given.one_class or "label" not in cells.cells else cells.cells["label"].to_numpy(dtype=object)
 
 
 def _faults(cells: CellSet, held: np.ndarray, limits: QualityLimits, count: int) -> None:
@@ -84,13 +93,18 @@ def _false_alarms(held: CellSet, limits: QualityLimits) -> None:
             print(f"  {label:14} {100 * part.mean():5.1f} % of {len(part)}")
 
 
-def _rates(table: pd.DataFrame, given: argparse.Namespace) -> None:
-    rates = []
+def _rates(table: pd.DataFrame, classes: np.ndarray | None, given: argparse.Namespace) -> None:
+    rates, of_each = [], []
     for seed in range(given.splits):
-        order = np.random.default_rng(seed).permutation(len(table))
-        limits = learn_quality(table.iloc[order[: given.cells]], false_alarm=given.false_alarm)
-        rates.append(100 * (reasons(table.iloc[order[given.cells :]], limits) != "").mean())
+        taught, held = np.split(np.random.default_rng(seed).permutation(len(table)), [given.cells])
+        own = None if classes is None else classes[taught]
+        limits = learn_quality(table.iloc[taught], own, false_alarm=given.false_alarm)
+        lost = pd.Series(100.0 * (reasons(table.iloc[held], limits) != ""))
+        rates.append(lost.mean())
+        of_each.append(lost.groupby(np.full(len(held), "all") if classes is None else classes[held]).mean())
     print(f"false alarms of {len(rates)} splits: {np.mean(rates):.2f} %, from {min(rates):.2f} to {max(rates):.2f}")
+    for name, mean in pd.concat(of_each, axis=1).mean(axis=1).items():
+        print(f"  {name:14} {mean:5.1f} %")
 
 
 def _table(pixels: np.ndarray, white: float) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from leukoscope.cells.measures import measure
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.fit import fit
-from leukoscope.differential.quality import learn_quality
+from leukoscope.differential.quality_limits import learn_quality
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings
@@ -81,7 +81,9 @@ def test_limits_of_quality_are_learned_from_the_labelled_cells(
     labels = Labels(features.cells.loc[:249, ["cell_id", "label"]])
     given = {"cells": shuffled, "false_alarm": 0.1, "overlay": labels, "settings": QUICK}
     info = fit(features, tmp_path / "classifier", **given).info
-    assert info.quality == learn_quality(measure(training_set.select(np.arange(250))), false_alarm=0.1)
+    taught, kinds = training_set.select(np.arange(250)), features.cells["label"].to_numpy(dtype=object)[:250]
+    assert info.quality == learn_quality(measure(taught), kinds, false_alarm=0.1)
+    assert set(info.quality.lost) == set(info.classes)
     assert info.quality.limits
     assert Classifier.load(tmp_path / "classifier").info == info
 

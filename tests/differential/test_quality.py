@@ -12,7 +12,8 @@ from leukoscope.cells.simulate import SimulateSettings, Simulation
 from leukoscope.cells.spoiling.camera import Camera
 from leukoscope.cells.spoiling.kinds import spoil_cell
 from leukoscope.common.errors import InputError
-from leukoscope.differential.quality import JUDGED, REASONS, QualityLimits, learn_quality, reasons
+from leukoscope.differential.quality import JUDGED, REASONS, QualityLimits, reasons
+from leukoscope.differential.quality_limits import learn_quality
 
 # What each kind of spoiling is called; a cell that is nearly out of the field leaves its middle empty.
 CALLED = {
@@ -22,6 +23,10 @@ CALLED = {
     "cut-off": {"cut off", "empty"},
     "doublet": {"doublet", "cut off"},
 }
+
+
+# Far from all classes of ``drawn_of_classes``, in one measure each.
+BAD = {"foreground": -9.0, "detail": -9.0, "saturated": 9.0, "cut": 9.0, "beside": 9.0}
 
 
 def drawn(n: int, seed: int, together: float = 0.5) -> pd.DataFrame:
@@ -41,6 +46,59 @@ def test_new_cells_are_set_aside_at_no_more_than_the_rate(n: int, rate: float, t
     # The share itself varies from one training set to the next: as Beta(n rate, n (1 - rate)) does.
     assert np.mean(shares) < rate + 3 * np.sqrt(rate * (1 - rate) / n / len(shares))
     assert np.mean(shares) > 0.6 * rate
+
+
+def drawn_of_classes(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Measures of n cells, a tenth of them of a class that is paler, less sharp and farther off the middle."""
+    table, classes = drawn(n, seed), np.where(np.arange(n) % 10 == 0, "odd", np.where(np.arange(n) % 2, "A", "B"))
+    odd = classes == "odd"
+    return table.assign(
+        foreground=table["foreground"] - 1.5 * odd, sharpness=table["sharpness"] - odd, aside=table["aside"] + 1.5 * odd
+    ), classes
+
+
+@pytest.mark.parametrize(("n", "rate"), [(3000, 0.03), (1500, 0.1)])
+def test_new_cells_of_every_class_are_set_aside_at_no_more_than_the_rate_and_bad_ones_are(n: int, rate: float) -> None:
+    shares, of_odd_without, caught = [], [], []
+    for seed in range(20):
+        (table, classes), (new, of_new) = drawn_of_classes(n, seed), drawn_of_classes(6000, 1000 + seed)
+        limits = learn_quality(table, classes, false_alarm=rate)
+        beyond = pd.Series(reasons(new, limits) != "")
+        shares.append(beyond.groupby(of_new).mean())
+        without = learn_quality(table, false_alarm=rate)
+        of_odd_without.append((reasons(new[of_new == "odd"], without) != "").mean())
+        caught.append([(reasons(new.assign(**{name: bad}), limits) != "").mean() for name, bad in BAD.items()])
+    # Of a rate that is itself known from a tenth of the cells only.
+    assert (pd.concat(shares, axis=1).mean(axis=1) < rate + 3 * np.sqrt(rate * (1 - rate) / (n / 10) / 20)).all()
+    assert np.mean(of_odd_without) > 2 * rate
+    assert np.min(caught) > 0.99
+
+
+def test_a_class_that_holds_too_many_of_the_worst_cells_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    table, classes = drawn_of_classes(1500, 2)
+    odd = classes == "odd"
+    with caplog.at_level(logging.WARNING):
+        limits = learn_quality(table.assign(second=table["second"] + 3 * odd), classes, false_alarm=0.01)
+    assert set(limits.lost) == {"A", "B", "odd"}
+    assert f"in some classes: odd {100 * limits.lost['odd']:.2g} %; label more" in caplog.text
+    new, of_new = drawn_of_classes(20_000, 3)
+    beyond = reasons(new.assign(second=new["second"] + 3 * (of_new == "odd")), limits) != ""
+    assert limits.lost["odd"] == pytest.approx(beyond[of_new == "odd"].mean(), abs=3 * np.sqrt(0.03 / 150))
+
+
+def test_cells_of_one_class_have_the_limits_of_cells_of_none() -> None:
+    table = drawn(1200, 3)
+    assert learn_quality(table, np.full(1200, "NEU", dtype=object)) == learn_quality(table)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.05, 0.2]), st.integers(200, 600))
+def test_training_cells_of_a_class_never_alarm_more_often_than_the_rate(seed: int, rate: float, n: int) -> None:
+    table, classes = drawn_of_classes(n, seed)
+    limits = learn_quality(table.round(1), classes, false_alarm=rate)
+    beyond = pd.Series(reasons(table.round(1), limits) != "").groupby(classes).agg(["sum", "size"])
+    # No limit lies beyond the worst cell of a measure, whichever class it is of.
+    assert (beyond["sum"] <= np.maximum(rate * (beyond["size"] + 1), len(JUDGED))).all()
 
 
 def test_one_measure_gets_the_conformal_rank() -> None:

@@ -18,7 +18,7 @@ def fit(
         typer.Option("--cells", metavar="SET", help="The CellSet of FEATURES: learns which images are set aside."),
     ] = None,
     false_alarm: Annotated[
-        float, typer.Option("--false-alarm", help="Share of good cells that --cells may set aside.")
+        float, typer.Option("--false-alarm", help="Share of good cells of any class that --cells may set aside.")
     ] = 0.01,
     group: GroupColumn = None,
     folds: Annotated[int, typer.Option("--folds", help="Folds that calibrate it and count its errors.", min=2)] = 5,

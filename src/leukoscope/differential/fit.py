@@ -16,7 +16,8 @@ from leukoscope.common.runs import log
 from leukoscope.differential.calibration import apply_temperature, fit_temperature
 from leukoscope.differential.classifier import MARK, Classifier, ClassifierInfo, HeadName
 from leukoscope.differential.novelty import Reference, learn_novelty
-from leukoscope.differential.quality import QualityLimits, learn_quality
+from leukoscope.differential.quality import QualityLimits
+from leukoscope.differential.quality_limits import learn_quality
 from leukoscope.encoders.device import pick_head_device
 from leukoscope.encoders.features import Features
 from leukoscope.encoders.readout import Readout
@@ -62,7 +63,7 @@ def fit(
         overlay: labels laid over the table, instead of the column.
         cells: the CellSet that the features are of. Limits of quality are learned from the pixels of its labelled
             cells, so that ``classify`` sets spoiled ones aside; None learns none.
-        false_alarm: the share of good cells that the limits may set aside.
+        false_alarm: the share of good cells of any class that the limits may set aside.
         novelty: whether to learn from the same folds how far a known cell may be from what was learned.
         group: a column whose cells stay in one fold; None takes ``patient`` or else ``slide`` where the table has it,
             ``"none"`` groups nothing.
@@ -78,7 +79,8 @@ def fit(
     refuse_folder(out, MARK, overwrite=overwrite)
     source = _source(features)
     labels = labels_of_cells(features.cells, label=label, overlay=overlay)
-    quality = _limits(cells, features.ids[[each is not None for each in labels]], false_alarm)
+    known = np.array([each is not None for each in labels])
+    quality = _limits(cells, features.ids[known], labels[known], false_alarm)
     group = resolve_group(features.cells, group)
     settings = settings or ProbeSettings()
     folds = make_folds(features.cells, labels, n_folds=n_folds, group=group, seed=seed)
@@ -107,7 +109,6 @@ def fit(
         seed=seed,
         quality=quality,
     )
-    known = y >= 0
     reference = Reference.of(features.x[known], y[known], seed=seed)
     Classifier(fitted.head, info, reference).save(out, overwrite=overwrite)
     log.info("classifier %s: %d cells, temperature %.2f, %s", out, len(truth), temperature, info.cross_validated)
@@ -143,7 +144,9 @@ def splits_of(folds: pd.DataFrame, ids: np.ndarray) -> list[tuple[np.ndarray, np
     return splits
 
 
-def _limits(cells: CellSet | None, labelled: np.ndarray, false_alarm: float) -> QualityLimits | None:
+def _limits(
+    cells: CellSet | None, labelled: np.ndarray, labels: np.ndarray, false_alarm: float
+) -> QualityLimits | None:
     """Limits of quality, learned from the pixels of the labelled cells."""
     if cells is None:
         return None
@@ -156,7 +159,8 @@ def _limits(cells: CellSet | None, labelled: np.ndarray, false_alarm: float) -> 
             f"{cells.path}: lacks {len(missing)} of the {len(labelled)} labelled cells, such as {missing[0]}; give the "
             "CellSet that the features were embedded from"
         )
-    return learn_quality(measure_cells(cells.select(np.unique(rows))), false_alarm=false_alarm)
+    measures = measure_cells(cells.select(np.sort(rows))).loc[labelled]
+    return learn_quality(measures, labels, false_alarm=false_alarm)
 
 
 def _fit_all(
