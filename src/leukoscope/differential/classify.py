@@ -10,7 +10,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import refuse_folder, write_json
 from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.aside import refuse_without_normal, set_aside, tally
-from leukoscope.differential.classifier import Classifier
+from leukoscope.differential.classifier import Classifier, ClassifierInfo
 from leukoscope.differential.counts import count
 from leukoscope.differential.fhir import fhir_bundle
 from leukoscope.differential.novel_cells import novelty_of, novelty_of_sample
@@ -18,6 +18,7 @@ from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import SampleInfo
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
+from leukoscope.encoders.features import Features
 
 REVIEW = "review.db"
 """What people said of a sample, which a review keeps in its run folder."""
@@ -76,17 +77,12 @@ def classify(
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
     lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
     encoder = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
-    refuse_folder(out, run_mark("classify"), overwrite=overwrite)
-    kept = [path.name for path in (out / REVIEW, *out.glob("learned-*")) if path.exists()]
-    if kept:
-        raise InputError(
-            f"{out}: holds what came of a review ({kept[0]}), which --overwrite would delete; choose another"
-        )
+    quality = Classifier.load(quality) if isinstance(quality, Path) else quality
+    info, ranges = classifier.info, ranges or ReferenceRanges.read()
+    _refuse_out(out, overwrite=overwrite)
     if total is not None and not 0 < total < math.inf:
         raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
-    info, ranges = classifier.info, ranges or ReferenceRanges.read()
     refuse_misfit(cellset, encoder, classifier)
-    quality = Classifier.load(quality) if isinstance(quality, Path) else quality
     if quality is not None:
         refuse_misfit(cellset, encoder, quality)
         refuse_without_normal(quality, classifier)
@@ -99,34 +95,10 @@ def classify(
         features.require_finite(encoder.info.timm_name)
         probabilities = classifier.probabilities(features.x)
         aside = set_aside(cellset, features.x, classifier, quality, jobs=jobs)
-        features.write(run.path / "features.h5ad")
-        classifier.save(run.path / "classifier")
-        sample = SampleInfo(
-            classes=info.classes,
-            cells=str(cellset.path.resolve()),
-            pixels_fingerprint=cellset.pixels_fingerprint,
-            encoder=lay,
-            encoder_fingerprint=info.encoder_fingerprint,
-        )
-        write_json(run.path / "sample.json", sample.model_dump(mode="json"))
-        told = {**novelty_of(features.x, classifier), "set_aside": aside}
-        table = _table(cellset.ids, probabilities, info.classes).assign(**told)
-        table.to_csv(run.path / "cells.csv", index=False)
-        counted = table["set_aside"].to_numpy() == ""
-        differential = {
-            **count(
-                probabilities[counted],
-                info.classes,
-                np.array(info.confusion),
-                np.array(info.prevalence),
-                total=total,
-                ranges=ranges,
-                seed=seed,
-            ),
-            "n_imaged": len(cellset),
-            "set_aside": tally(aside),
-            "novelty": novelty_of_sample(told["novel"][counted], info.novelty),
-        }
+        table = _table(cellset.ids, probabilities, info.classes)
+        table = table.assign(**novelty_of(features.x, classifier), set_aside=aside)
+        _keep(run.path, cellset, features, classifier, lay, table)
+        differential = _differential(table, probabilities, info, total=total, ranges=ranges, seed=seed)
         write_json(run.path / "differential.json", differential)
         if fhir:
             made = run.provenance["start"]
@@ -169,8 +141,55 @@ def refuse_misfit(cellset: CellSet, encoder: Encoder, classifier: Classifier) ->
         )
 
 
+def _refuse_out(out: Path, *, overwrite: bool) -> None:
+    refuse_folder(out, run_mark("classify"), overwrite=overwrite)
+    kept = [path.name for path in (out / REVIEW, *out.glob("learned-*")) if path.exists()]
+    if kept:
+        raise InputError(
+            f"{out}: holds what came of a review ({kept[0]}), which --overwrite would delete; choose another"
+        )
+
+
 def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
     table = pd.DataFrame({"cell_id": ids, "predicted": np.array(classes, dtype=object)[probabilities.argmax(1)]})
     for k, name in enumerate(classes):
         table[f"p_{name}"] = probabilities[:, k].round(6)
     return table.assign(doubt=(1 - probabilities.max(1)).round(6))
+
+
+def _keep(
+    folder: Path, cellset: CellSet, features: Features, classifier: Classifier, lay: str | None, table: pd.DataFrame
+) -> None:
+    """Write what :class:`~leukoscope.differential.sample.Sample` opens; the encoder ``lay`` there and is not copied."""
+    features.write(folder / "features.h5ad")
+    classifier.save(folder / "classifier")
+    sample = SampleInfo(
+        classes=classifier.info.classes,
+        cells=str(cellset.path.resolve()),
+        pixels_fingerprint=cellset.pixels_fingerprint,
+        encoder=lay,
+        encoder_fingerprint=classifier.info.encoder_fingerprint,
+    )
+    write_json(folder / "sample.json", sample.model_dump(mode="json"))
+    table.to_csv(folder / "cells.csv", index=False)
+
+
+def _differential(
+    table: pd.DataFrame,
+    probabilities: np.ndarray,
+    info: ClassifierInfo,
+    *,
+    total: float | None,
+    ranges: ReferenceRanges,
+    seed: int,
+) -> dict[str, Any]:
+    """What ``differential.json`` holds."""
+    aside, novel = (table[column].to_numpy() for column in ("set_aside", "novel"))
+    counted = aside == ""
+    confusion, prevalence = np.array(info.confusion), np.array(info.prevalence)
+    return {
+        **count(probabilities[counted], info.classes, confusion, prevalence, total=total, ranges=ranges, seed=seed),
+        "n_imaged": len(table),
+        "set_aside": tally(aside),
+        "novelty": novelty_of_sample(novel[counted], info.novelty),
+    }
