@@ -7,7 +7,8 @@ import pytest
 from leukoscope.cells.composition import Compositions
 from leukoscope.common.errors import InputError
 from leukoscope.differential import fit
-from leukoscope.differential.coverage import Pool, coverage
+from leukoscope.differential.coverage import coverage
+from leukoscope.differential.pools import Pool
 from leukoscope.encoders.features import Features
 
 BLOOD = Compositions({"NEU": (55.0, 75.0), "LYM": (20.0, 40.0), "EOS": (1.0, 6.0)}, {"healthy": {}})

@@ -1,8 +1,8 @@
 """Whether the intervals of a differential cover what they name, on samples whose composition is known."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from leukoscope.cells.cellset import contents_of
 from leukoscope.cells.composition import Compositions, PatientType
-from leukoscope.cells.folds import split
 from leukoscope.cells.groups import resolve_group
 from leukoscope.cells.labels import Labels
 from leukoscope.common.errors import InputError
@@ -24,6 +22,7 @@ from leukoscope.differential.adjusted import adjusted_proportions, em_proportion
 from leukoscope.differential.audited import audited_count
 from leukoscope.differential.classifier import Classifier, HeadName
 from leukoscope.differential.fit import fit
+from leukoscope.differential.pools import Dealt, Pool
 from leukoscope.differential.posterior import composition_posterior
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings
@@ -33,24 +32,6 @@ _ESTIMATES = ("raw", "corrected", "adjusted", "em")
 # Fewer than a count takes: the ends of one interval are less exact, and their mean over samples is not.
 _CHAINS = 24
 _INTERVALS = ("wilson", "composition", "patient", "audited_composition", "audited_patient")
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Cells that a classifier has not learned from: what it says of them ``(m, K)``, and what they are ``(m,)``."""
-
-    probabilities: np.ndarray
-    y: np.ndarray
-
-    def sample(self, share: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Rows of n cells of a patient with these proportions ``(K,)``; none twice, where the pool has enough."""
-        rows = []
-        for k, drawn in enumerate(rng.multinomial(n, share)):
-            own = np.flatnonzero(self.y == k)
-            if drawn and not len(own):
-                raise InputError(f"no cell is left of class {k} to draw samples from; label more")
-            rows.append(rng.choice(own, drawn, replace=drawn > len(own)))
-        return np.concatenate(rows).astype(np.int64)
 
 
 def coverage(
@@ -107,33 +88,29 @@ def coverage(
     refuse_folder(out, run_mark("coverage"), overwrite=overwrite)
     labels = labels_of_cells(features.cells, label=label, overlay=overlay)
     classes = sorted({name for name in labels if name is not None})
-    patients = [compositions.parse(text, classes) for text in types]
-    for patient in patients:
-        lacking = [kind for kind in compositions.kinds(patient) if kind not in classes]
-        if lacking:
-            raise InputError(f"{patient.name}: no cell is labelled {lacking[0]!r}; there are {', '.join(classes)}")
+    patients = _patients(compositions, types, classes)
     group = resolve_group(features.cells, group)
-    shares = {"fit": train_share, "pool": 1 - train_share}
+    elsewhere = None if shifted is None else (shifted, labels_of_cells(shifted.cells, label=label, overlay=overlay))
     recipe = {
         "types": list(types), "head": head, "group": group, "sizes": list(sizes), "samples": samples,
         "splits": splits, "train_share": train_share, "audit": audit,
     }  # fmt: skip
     with run_folder(out, verb="coverage", settings=recipe, seed=seed, overwrite=overwrite) as run:
-        tallies: dict[tuple[str, int], list[pd.DataFrame]] = {}
+        tallies = defaultdict[tuple[str, int], list[pd.DataFrame]](list)
         with progress("coverage", splits) as advance:
             for number in range(splits):
-                parts = split(features.cells, labels, shares, group=group, seed=seed + number).to_numpy()
-                training = features.select(parts == "fit")
-                classifier = _fitted(training, labels[parts == "fit"], head, group, seed, settings)
-                pools = {"as trained": _pool(classifier, features.select(parts == "pool"), label, overlay)}
-                if shifted is not None:
-                    pools["shifted"] = _pool(classifier, _unseen(shifted, training), label, overlay)
+                dealt = Dealt.of(
+                    (features, labels), elsewhere, train_share=train_share, group=group, seed=seed + number
+                )
+                classifier = _fitted(*dealt.training, head, group, seed, settings)
+                pools = {condition: Pool.of(classifier, *cells) for condition, cells in dealt.unseen.items()}
+                of_split = [patients[one % len(patients)] for one in range(number, samples, splits)]
                 for place, (condition, n) in enumerate(product(pools, sizes)):
                     rng = np.random.default_rng([seed, number, place])
-                    tallies.setdefault((condition, n), []).extend(
-                        _judge(classifier, pools[condition], compositions, patients[one % len(patients)], n, audit, rng)
-                        for one in range(number, samples, splits)
-                    )
+                    tallies[condition, n] += [
+                        _judge(classifier, pools[condition], compositions, patient, n, audit, rng)
+                        for patient in of_split
+                    ]
                 advance(1)
         rows = pd.DataFrame(_summarised(tallies))
         (run.path / "tables").mkdir()
@@ -145,6 +122,16 @@ def coverage(
     return results
 
 
+def _patients(compositions: Compositions, types: Sequence[str], classes: list[str]) -> list[PatientType]:
+    """The types of patients by name, whose kinds are all classes."""
+    patients = [compositions.parse(text, classes) for text in types]
+    for patient in patients:
+        lacking = [kind for kind in compositions.kinds(patient) if kind not in classes]
+        if lacking:
+            raise InputError(f"{patient.name}: no cell is labelled {lacking[0]!r}; there are {', '.join(classes)}")
+    return patients
+
+
 def _fitted(
     training: Features, labels: np.ndarray, head: HeadName, group: str | None, seed: int, settings: ProbeSettings | None
 ) -> Classifier:
@@ -154,17 +141,6 @@ def _fitted(
             training, Path(folder) / "classifier", head=head, overlay=known, novelty=False, group=group or "none",
             seed=seed, settings=settings,
         )  # fmt: skip
-
-
-def _unseen(shifted: Features, training: Features) -> Features:
-    return shifted.select(~np.isin(contents_of(shifted.cells), contents_of(training.cells)))
-
-
-def _pool(classifier: Classifier, features: Features, label: str, overlay: Labels | None) -> Pool:
-    labels = labels_of_cells(features.cells, label=label, overlay=overlay)
-    y = pd.Index(classifier.info.classes).get_indexer(pd.Index(labels))
-    known = y >= 0
-    return Pool(classifier.probabilities(features.x[known]), y[known])
 
 
 def _judge(
