@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,6 +87,27 @@ def test_an_account_with_a_short_password_is_refused(mistake, url, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("short\n"))
     assert "the password of ann needs at least 12 characters" in mistake("review", "--store", url, "--add-user", "ann")
     assert not has_accounts(Store.open(url))
+
+
+@pytest.mark.parametrize(
+    ("redirected", "told"),
+    [
+        ("<&-", "the password of ann: there is no terminal to ask at; give it on standard input"),
+        ("</dev/null", "the password of ann: there is no terminal to ask at; give it on standard input"),
+        ("0>/dev/null", "the password of ann cannot be read from standard input ([Errno 9] Bad file descriptor)"),
+    ],
+)
+def test_without_a_terminal_a_password_that_is_not_given_is_asked_for_in_one_line(url, redirected, told):
+    verb = f"{sys.executable} -c 'from leukoscope.cli.main import run; run()' review --store {url} --add-user ann"
+    ended = subprocess.run(["sh", "-c", f"{verb} {redirected}"], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (2, f"error: {told}\n")
+
+
+def test_a_password_that_is_no_text_is_told(mistake, url, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n"), "utf-8"))
+    assert "the password of ann cannot be read from standard input" in mistake(
+        "review", "--store", url, "--add-user", "ann"
+    )
 
 
 def test_others_reach_the_page_only_with_accounts(mistake, sample, url):

@@ -4,6 +4,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import create_engine, text
 
 from leukoscope.review.store.accounts import MOST_FAILURES, add_reviewer
 from leukoscope.review.store.database import Store
@@ -236,3 +237,22 @@ def test_labels_are_exported_from_the_page(ann):
     answer = ann.http.get("/samples/1/labels.csv")
     assert answer.headers["content-disposition"] == "attachment; filename=labels.csv"
     assert [line.split(",")[1:3] for line in answer.text.splitlines()[1:]] == [["NEU", "ann"]] * 2
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_store_that_is_away_is_told_in_one_line_until_it_is_back(serving, store, run, postgresql, caplog):
+    ann = Browserless(serving(run, store=store, reviewer="ann"))
+    token, name = ann.token(), store.engine.url.database
+    admin = create_engine(postgresql.replace("://", "+psycopg://") + "/postgres", isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"))
+    answer = ann.http.get("/samples/1")
+    assert answer.status_code == 503
+    assert "The store cannot be reached at the moment; try again." in answer.text
+    assert ann.label([0], 1, key="key-0001", token=token).status_code == 503
+    assert "not currently accepting connections" in caplog.text
+    with admin.connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+    admin.dispose()
+    assert ann.label([0], 1, key="key-0001", token=token).status_code == 200

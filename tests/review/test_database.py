@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -36,6 +38,14 @@ def test_a_store_of_a_newer_version_is_refused_in_one_line(url, store):
     [
         ("mysql://somewhere/db", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
         ("nonsense", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("postgresql+asyncpg://h/db", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("postgresql://ann:secret@h:port/db", "^postgresql://ann:.{3}@h:port/db: a store is sqlite:///FILE or"),
+        ("postgresql://ann:secret@[::1/db", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("postgresql://127.0.0.1/db?words=none", "cannot be opened .invalid connection option"),
+        ("sqlite://", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("sqlite:///:memory:", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("sqlite:///review.db?timeout=soon", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("sqlite:////etc/hostname", "cannot be opened .file is not a database"),
         ("sqlite:////no/such/folder/review.db", "cannot be opened .unable to open database file"),
         ("postgresql://ann:secret@127.0.0.1:1/none", "ann:.{3}@127.0.0.1:1/none: the store cannot be opened"),
     ],
@@ -56,6 +66,12 @@ def test_who_reads_sees_one_state_whatever_others_commit_meanwhile(store, opened
         assert session.scalar(seen) == 0
     with store.reading() as session:
         assert session.scalar(seen) == 1
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr("leukoscope.review.store.database._PATIENCE", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match=r"cannot be opened \("):
+        Store.open(f"postgresql://ann@127.0.0.1:{silent.getsockname()[1]}/db")
 
 
 @pytest.mark.parametrize("change", ["UPDATE events SET label_to = 1", "DELETE FROM events", "DELETE FROM actions"])

@@ -1,3 +1,4 @@
+import os
 import re
 
 import httpx
@@ -72,3 +73,11 @@ def test_a_proxy_is_one_address(laboratory, proxy):
 def test_through_a_proxy_others_come_only_by_accounts(desk):
     with pytest.raises(InputError, match=r"--proxy 127\.0\.0\.1: others could reach this page, and nobody has"):
         open_desk(desk.store, [], proxy="127.0.0.1")
+
+
+def test_a_user_whom_the_system_does_not_know_is_asked_for(desk, monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_000)
+    with pytest.raises(InputError, match=r"^--reviewer NAME: say who labels; this system has no name"):
+        open_desk(desk.store, [])

@@ -88,9 +88,15 @@ def _store_beside(run: Path) -> str:
 
 
 def _password(name: str) -> str:
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         return str(typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().rstrip("\n")
+    try:
+        line = "" if sys.stdin is None else sys.stdin.readline()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the password of {name} cannot be read from standard input ({error})") from None
+    if not line:
+        raise InputError(f"the password of {name}: there is no terminal to ask at; give it on standard input")
+    return line.rstrip("\n")
 
 
 def _export(folders: list[Path], url: str | None, out: Path, agree: int, *, overwrite: bool) -> None:

@@ -40,7 +40,8 @@ def open_desk(
         precision: the half width to which an audit must know every class's share (0.02: two points).
 
     Raises:
-        InputError: when a sample cannot be opened, ``proxy`` is no address, or accounts are needed and there are none.
+        InputError: when a sample cannot be opened, ``proxy`` is no address, accounts are needed and there are none, or
+            there is no ``reviewer`` and the system does not know who its user is.
     """
     accounts = has_accounts(store)
     if proxy is not None and not _is_address(proxy):
@@ -54,8 +55,16 @@ def open_desk(
     if accounts and reviewer is not None:
         raise InputError(f"--reviewer {reviewer}: this store has accounts; log in on the page")
     samples = [Opened.of(store, Sample.open(run), precision=precision) for run in runs]
-    local = None if accounts else local_visitor(store, local_reviewer(store, reviewer or getpass.getuser()))
+    local = None if accounts else local_visitor(store, local_reviewer(store, reviewer or _user()))
     return Desk(store, {sample.id: sample for sample in samples}, local, blind)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    # Which it is depends on the system and on Python's version.
+    except (ImportError, KeyError, OSError):
+        raise InputError("--reviewer NAME: say who labels; this system has no name for its user") from None
 
 
 def serve(desk: Desk, *, host: str, port: int, browser: bool, proxy: str | None = None) -> None:

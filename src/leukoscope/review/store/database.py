@@ -1,3 +1,4 @@
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,12 +10,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 from leukoscope.common.errors import InputError
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
+_PATIENCE = 10
+"""Seconds to wait for a connection to PostgreSQL."""
 _MIGRATION_LOCK = 5_1749_2026  # any number that nobody else locks
 
 
@@ -64,11 +67,8 @@ class Store:
 
 
 def shown(url: str) -> str:
-    """The address of a store as messages show it: without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+    """The address of a store as messages show it: without its password, whether it is an address or not."""
+    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", url)
 
 
 def _engine(url: str) -> Engine:
@@ -76,13 +76,14 @@ def _engine(url: str) -> Engine:
         address = make_url(url)
         if address.drivername in ("postgresql", "postgres"):
             address = address.set(drivername="postgresql+psycopg")
-        kind = address.get_backend_name()
-        if kind not in ("sqlite", "postgresql"):
+        if address.drivername == "postgresql+psycopg":
+            # Left to itself it would wait for minutes where nothing answers.
+            given = {} if "connect_timeout" in address.query else {"connect_timeout": _PATIENCE}
+            return create_engine(address, connect_args=given, pool_size=20, max_overflow=30, pool_pre_ping=True)
+        if address.drivername != "sqlite" or address.database in (None, "", ":memory:"):
             raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME")
-        if kind == "postgresql":
-            return create_engine(address, pool_size=20, max_overflow=30, pool_pre_ping=True)
         engine = create_engine(address, connect_args={"timeout": 30}, pool_size=40, max_overflow=20)
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, TypeError, ValueError):
         raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME") from None
     except ModuleNotFoundError as error:
         raise InputError(

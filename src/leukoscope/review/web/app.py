@@ -4,9 +4,11 @@ from importlib import resources
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from leukoscope.common.errors import LeukoscopeError
+from leukoscope.common.runs import log
 from leukoscope.review.store.events import Conflict
 from leukoscope.review.web import galleries, images, labels, learning, login, maps, pages
 from leukoscope.review.web.desk import Desk, LoginNeeded
@@ -32,6 +34,7 @@ def create_app(desk: Desk, *, hosts: Iterable[str] | None) -> FastAPI:
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(LeukoscopeError, _refused)
+    app.add_exception_handler(OperationalError, _refused)
     app.add_middleware(Guard, hosts=hosts)
     return app
 
@@ -79,6 +82,9 @@ def _told(error: Exception) -> tuple[int, str]:
             return 422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
         case Conflict():
             return 409, str(error)
+        case OperationalError():
+            log.warning("the store cannot be reached: %s", str(error.orig).strip().splitlines()[0])
+            return 503, "the store cannot be reached at the moment; try again"
         case _:
             return 400, str(error)
 
