@@ -34,5 +34,9 @@ def test_quality_comes_first(
     assert found["set_aside"]["saturated"] > 0.8 * (sample.cells["quality"] == "saturation").sum()
     assert found["n"] + sum(found["set_aside"].values()) == found["n_imaged"] == 40
     assert any(line.startswith(f"set aside {40 - found['n']} of 40 cells: saturated ") for line in lines)
+    (tmp_path / "ours.csv").write_text("class,leukocyte\nLYM,no\n")
+    ours = ["--overwrite", "--leukocytes", tmp_path / "ours.csv"]
+    assert leukoscope("classify", sample.path, *made, *ours, "--device", "cpu", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["classes"]["LYM"]["leukocytes"] is None
     told = mistake("classify", sample.path, *made, "--overwrite", "--quality", tmp_path / "classifier")
     assert told.startswith("error: --quality: a classifier of LYM, NEU, and none of these is 'normal'")

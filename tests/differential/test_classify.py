@@ -7,16 +7,19 @@ import pandas as pd
 import pytest
 
 from leukoscope.cells.cellset import CellSet
+from leukoscope.cells.labels import Labels
 from leukoscope.cells.spoil import spoil
 from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.classify import classify
 from leukoscope.differential.fit import fit
+from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.sample import Sample
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
+from leukoscope.report.sample_page import write_sample_report
 
 from .conftest import KINDS, write_set
 
@@ -105,6 +108,30 @@ def test_a_total_that_is_none_is_refused_before_anything_is_computed(
 ) -> None:
     with pytest.raises(InputError, match="the total of leukocytes is to be above 0"):
         classify(sample, encoder, classifier, tmp_path / "run", total=total)
+
+
+def test_classes_taken_to_be_leukocytes_are_named_and_a_laboratory_may_say_otherwise(
+    features: Features, sample: CellSet, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = Labels(features.cells.assign(label=features.cells["label"].replace({"EOS": "K562"})))
+    classifier = fit(features, tmp_path / "classifier", overlay=named)
+    cells = sample.select(np.arange(100))
+    found = classify(cells, encoder, classifier, tmp_path / "assumed", device="cpu")
+    warned = "K562: taken to be leukocytes, as nothing is known of them"
+    assert found["assumed_leukocytes"] == ["K562"]
+    assert found["classes"]["K562"]["leukocytes"] is not None
+    assert warned in caplog.text
+    assert warned in (tmp_path / "assumed" / "log.txt").read_text()
+    told = "Taken to be leukocytes, as nothing is known of them: K562"
+    assert told in write_sample_report(tmp_path / "assumed").read_text()
+    caplog.clear()
+    ours = Leukocytes({"K562": False})
+    found = classify(cells, encoder, classifier, tmp_path / "said", leukocytes=ours, device="cpu")
+    assert found["assumed_leukocytes"] == []
+    assert found["classes"]["K562"]["leukocytes"] is None
+    assert sum(row["leukocytes"]["value"] for row in found["classes"].values() if row["leukocytes"]) == pytest.approx(1)
+    assert "taken to be" not in caplog.text
+    assert "Taken to be" not in write_sample_report(tmp_path / "said").read_text()
 
 
 def test_an_unknown_kind_flags_the_sample(encoder: Encoder, classifier: Classifier, tmp_path: Path) -> None:

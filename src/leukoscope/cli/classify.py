@@ -29,6 +29,10 @@ def classify(
     ranges: Annotated[
         Path | None, typer.Option("--ranges", metavar="FILE", help="Reference ranges: class,low,high,unit (.csv).")
     ] = None,
+    leukocytes: Annotated[
+        Path | None,
+        typer.Option("--leukocytes", metavar="FILE", help="Which classes are leukocytes: class,leukocyte (.csv)."),
+    ] = None,
     fhir: Annotated[bool, typer.Option("--fhir", help="Write the count as an HL7 FHIR R4 bundle, too.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
@@ -38,6 +42,7 @@ def classify(
     """Classify the cells of a sample and count them."""
     from leukoscope.cells.cellset import CellSet
     from leukoscope.differential.classify import classify as run
+    from leukoscope.differential.leukocytes import Leukocytes
     from leukoscope.differential.many import TABLE, classify_each
     from leukoscope.differential.ranges import ReferenceRanges
     from leukoscope.report.sample_page import write_sample_report
@@ -45,8 +50,10 @@ def classify(
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
     limits = ReferenceRanges.read(ranges)
+    known = Leukocytes.read(leukocytes) if leukocytes else None
     options: dict[str, Any] = {
-        "quality": quality, "batch": batch, "device": device, "ranges": limits, "fhir": fhir, "seed": seed,
+        "quality": quality, "batch": batch, "device": device, "ranges": limits, "leukocytes": known, "fhir": fhir,
+        "seed": seed,
     }  # fmt: skip
     if by is not None:
         if total is not None:

@@ -13,6 +13,7 @@ from leukoscope.differential.aside import refuse_without_normal, set_aside, tall
 from leukoscope.differential.classifier import Classifier, ClassifierInfo
 from leukoscope.differential.counts import count
 from leukoscope.differential.fhir import fhir_bundle
+from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.novel_cells import novelty_of, novelty_of_sample
 from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import SampleInfo
@@ -36,6 +37,7 @@ def classify(
     precision: str = "auto",
     total: float | None = None,
     ranges: ReferenceRanges | None = None,
+    leukocytes: Leukocytes | None = None,
     fhir: bool = False,
     seed: int = 0,
     jobs: int = 0,
@@ -60,6 +62,7 @@ def classify(
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         total: leukocytes of the patient in 10^9/L, for absolute counts.
         ranges: reference ranges; None takes those of :meth:`~leukoscope.differential.ranges.ReferenceRanges.read`.
+        leukocytes: which classes are; None knows those of ``leukocytes.csv``; others are taken to be, with a warning.
         fhir: whether to write ``fhir.json``, too; see :func:`~leukoscope.differential.fhir.fhir_bundle`.
         seed: of the intervals' draws.
         jobs: threads that measure the cells; 0 takes one a core.
@@ -98,7 +101,14 @@ def classify(
         table = _table(cellset.ids, probabilities, info.classes)
         table = table.assign(**novelty_of(features.x, classifier), set_aside=aside)
         _keep(run.path, cellset, features, classifier, lay, table)
-        differential = _differential(table, probabilities, info, total=total, ranges=ranges, seed=seed)
+        differential = _differential(
+            table, probabilities, info, total=total, ranges=ranges, leukocytes=leukocytes, seed=seed
+        )
+        if differential["assumed_leukocytes"]:
+            log.warning(
+                "%s: taken to be leukocytes, as nothing is known of them; say so or otherwise by --leukocytes",
+                ", ".join(differential["assumed_leukocytes"]),
+            )
         write_json(run.path / "differential.json", differential)
         if fhir:
             made = run.provenance["start"]
@@ -181,14 +191,23 @@ def _differential(
     *,
     total: float | None,
     ranges: ReferenceRanges,
+    leukocytes: Leukocytes | None,
     seed: int,
 ) -> dict[str, Any]:
     """What ``differential.json`` holds."""
     aside, novel = (table[column].to_numpy() for column in ("set_aside", "novel"))
     counted = aside == ""
-    confusion, prevalence = np.array(info.confusion), np.array(info.prevalence)
     return {
-        **count(probabilities[counted], info.classes, confusion, prevalence, total=total, ranges=ranges, seed=seed),
+        **count(
+            probabilities[counted],
+            info.classes,
+            np.array(info.confusion),
+            np.array(info.prevalence),
+            total=total,
+            ranges=ranges,
+            leukocytes=leukocytes,
+            seed=seed,
+        ),
         "n_imaged": len(table),
         "set_aside": tally(aside),
         "novelty": novelty_of_sample(novel[counted], info.novelty),

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
-from leukoscope.differential.leukocytes import kind_of
+from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.posterior import Posterior, composition_posterior
 from leukoscope.differential.ranges import UNITS, ReferenceRanges
 
@@ -20,6 +20,7 @@ def count(
     *,
     total: float | None = None,
     ranges: ReferenceRanges | None = None,
+    leukocytes: Leukocytes | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The differential of one sample, raw and corrected for the classifier's confusions.
@@ -43,32 +44,35 @@ def count(
         prevalence: each class's share of the training cells ``(K,)``.
         total: leukocytes in 10^9/L, of which ``absolute`` is the share; its own error is not known here.
         ranges: reference ranges, of which ``flags`` tells.
+        leukocytes: which classes are; None knows those of ``leukocytes.csv``. Others are taken to be.
         seed: of the posterior's draws.
 
     Returns:
-        ``n`` and ``classes``, a dict for each class. Shares of the leukocytes alone, which is what laboratories report,
-        stand under ``leukocytes``; it is the same as ``patient`` where all classes are leukocytes.
+        ``n``, ``assumed_leukocytes``, the classes that nobody knows to be leukocytes or not and that are taken to be,
+        and ``classes``, a dict for each class. Shares of the leukocytes alone, which is what laboratories report, stand
+        under ``leukocytes``; it is the same as ``patient`` where all classes are leukocytes.
     """
     n = len(probabilities)
     counts = np.bincount(probabilities.argmax(1), minlength=len(classes))
     posterior = composition_posterior(counts, confusion, seed=seed)
-    kinds = [kind_of(name) for name in classes]
-    leukocytes = np.array([kind is None or kind.is_leukocyte for kind in kinds])
+    known = leukocytes or Leukocytes()
+    kinds = [known.kind_of(name) for name in classes]
+    is_leukocyte = np.array([kind is None or kind.is_leukocyte for kind in kinds])
     points = {
         "adjusted_proportion": adjusted_proportions(counts, confusion),
         "em_proportion": em_proportions(probabilities, prevalence),
     }
-    among = posterior.among(leukocytes)
+    among = posterior.among(is_leukocyte)
     table = {}
     for k, (name, kind) in enumerate(zip(classes, kinds, strict=True)):
         row = _raw(int(counts[k]), n) | {point: float(values[k]) for point, values in points.items()}
         row |= _corrected(posterior, k, n)
-        row["leukocytes"] = _share(among, k) if leukocytes[k] else None
+        row["leukocytes"] = _share(among, k) if is_leukocyte[k] else None
         row["absolute"] = _absolute(row["leukocytes"], total)
         row["flags"] = _flags(name, row, ranges)
         row["loinc"] = kind.loinc if kind else None
         table[name] = row
-    return {"n": n, "total": total, "classes": table}
+    return {"n": n, "total": total, "assumed_leukocytes": known.assumed(classes), "classes": table}
 
 
 def _raw(called: int, n: int) -> dict[str, Any]:
