@@ -191,6 +191,21 @@ def test_a_blind_review_shows_neither_predictions_nor_the_labels_of_others(servi
     assert "blind" in confirmed.text
 
 
+def test_a_blind_review_shows_a_signed_report_to_who_signed_it_alone(serving, run, tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'blind.db'}")
+    bob = Browserless(serving(run, store=store, reviewer="bob", blind=True))
+    bob.http.post("/samples/1/sign", data={"csrf": bob.token(), "unproved": "true"})
+    assert bob.http.get("/samples/1/signed").status_code == 200
+    assert "/signed" in bob.http.get("/samples/1").text
+    ann = Browserless(serving(run, store=store, reviewer="ann", blind=True))
+    answer = ann.http.get("/samples/1/signed")
+    assert answer.status_code == 403
+    assert "This review is blind, and the report would tell what others said." in answer.text
+    page = ann.http.get("/samples/1").text
+    assert "/signed" not in page
+    assert "labels.csv" not in page
+
+
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [

@@ -9,9 +9,9 @@ from sqlalchemy.orm import aliased
 
 from leukoscope.review.opened import samples_of
 from leukoscope.review.signing import holds, sign
-from leukoscope.review.store.accounts import TooManyAttempts, password_fits
+from leukoscope.review.store.accounts import TooManyAttempts, Visitor, password_fits
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, Signature
-from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, Row
+from leukoscope.review.web.desk import AtDesk, AtSample, Desk, FormAuthor, Reader, Row
 from leukoscope.review.web.templates import page
 
 router = APIRouter()
@@ -36,6 +36,7 @@ def overview(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     return page(
         "sample.html.j2", who, sample=sample, now=now, signature=signature, precision=sample.precision,
         asks_password=desk.local is None, blind=desk.blind,
+        readable=signature is not None and _may_read(desk, who, signature),
     )  # fmt: skip
 
 
@@ -83,6 +84,11 @@ def sign_sample(
     return RedirectResponse(f"/samples/{sample.id}/signed", 303)
 
 
+def _may_read(desk: Desk, who: Visitor, signature: Signature) -> bool:
+    """Whether a blind review hides nothing of a signed report from ``who``: theirs it does not."""
+    return not desk.blind or signature.reviewer_id == who.reviewer_id
+
+
 @router.get("/samples/{sample_id}/signed")
 def signed(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     """The signed report, to be printed."""
@@ -90,4 +96,6 @@ def signed(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
         signature = session.get(Signature, sample.id)
         if signature is None:
             raise HTTPException(404, f"{sample.name} is not signed")
+        if not _may_read(desk, who, signature):
+            raise HTTPException(403, "this review is blind, and the report would tell what others said")
         return page("signed.html.j2", who, sample=sample, signature=signature, holds=holds(session, signature))
