@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from leukoscope.differential.learn import learn
 from leukoscope.differential.sample import Sample
 from leukoscope.review.learning import keep, learn_from_review
 from leukoscope.review.opened import Opened
+from leukoscope.review.serve import open_desk
 from leukoscope.review.store.accounts import local_reviewer
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.events import label_cells
 
-from .conftest import Browserless
+from .conftest import Browserless, answering
 
 
 @pytest.fixture
@@ -33,8 +35,7 @@ def review(store, opened, rows, truth) -> None:
 def test_sixty_reviewed_cells_teach_a_classifier_the_sample_it_erred_on(store, shifted, truth):
     opened = Opened.of(store, Sample.open(shifted), seed=0)
     review(store, opened, opened.queue[:60], truth)
-    with store.reading() as session:
-        learned = learn_from_review(session, opened)
+    learned = learn_from_review(store, opened)
     unseen = opened.queue[60:]
     before = (opened.predicted[unseen] == truth[unseen]).mean()
     after = (learned.classifier.probabilities(opened.sample.features.x[unseen]).argmax(1) == truth[unseen]).mean()
@@ -51,8 +52,7 @@ def test_what_was_learned_is_kept_beside_the_sample_and_nothing_else_changes(sto
     opened = Opened.of(store, Sample.open(shifted))
     review(store, opened, opened.queue[:30], truth)
     before = (shifted / "cells.csv").read_bytes()
-    with store.reading() as session:
-        learned = learn_from_review(session, opened)
+    learned = learn_from_review(store, opened)
     first, second = keep(learned, opened), keep(learned, opened)
     assert (first.name, second.name) == ("learned-1", "learned-2")
     x = opened.sample.features.x
@@ -71,10 +71,45 @@ def test_what_cannot_be_learned_is_told(store, shifted):
     from dataclasses import replace
 
     opened = Opened.of(store, Sample.open(shifted))
-    with store.reading() as session, pytest.raises(InputError, match="review at least 5 cells of its classes"):
-        learn_from_review(session, opened)
+    with pytest.raises(InputError, match="review at least 5 cells of its classes"):
+        learn_from_review(store, opened)
     with pytest.raises(InputError, match="was fitted without reference cells and cannot learn"):
         learn(replace(opened.sample.classifier, reference=None), np.zeros((1, 2)), np.zeros(1))
+
+
+def test_who_learns_at_once_learns_once_and_keeps_under_names_of_their_own(store, shifted, truth, tmp_path):
+    shifted = shutil.copytree(shifted, tmp_path / "sample", ignore=shutil.ignore_patterns("learned-*"))
+    desk = open_desk(store, [shifted], reviewer="ann")
+    review(store, desk.samples[1], desk.samples[1].queue[:30], truth)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(lambda _: desk.learn(1), range(4))
+    assert all(other is first for other in others)
+    with answering(desk) as address, ThreadPoolExecutor(4) as pool:
+        ann = Browserless(address)
+        form = {"csrf": ann.token(), "actions": str(first.state.actions)}
+        answers = list(pool.map(lambda _: ann.http.post("/samples/1/keep", data=form), range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert sorted(path.name for path in shifted.glob("learned-*")) == [f"learned-{i}" for i in range(1, 5)]
+
+
+def test_who_labels_while_a_head_is_fitted_is_not_held_up_and_counts_the_next_time(store, shifted, truth, monkeypatch):
+    desk = open_desk(store, [shifted], reviewer="ann")
+    opened = desk.samples[1]
+    review(store, opened, opened.queue[:30], truth)
+
+    def meanwhile(*words):
+        assert store.engine.pool.checkedout() == 0
+        row = int(opened.queue[30])
+        bob = local_reviewer(store, "bob")
+        label_cells(store, 1, bob, key="key-0001", rows=[row], label=int(truth[row]), source="audit")
+        return learn(*words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("leukoscope.review.learning.learn", meanwhile)
+        assert desk.learn(1).cells == 30
+    assert desk.learned[1].state != desk.state(1)
+    assert desk.learn(1).cells == 31
+    assert desk.learned[1].state == desk.state(1)
 
 
 def test_the_page_shows_what_would_change_before_it_is_kept(serving, store, shifted, truth):
@@ -87,5 +122,12 @@ def test_the_page_shows_what_would_change_before_it_is_kept(serving, store, shif
     assert "Learned from 40 reviewed cells. Of 200 cells that nobody has seen," in page
     assert "Cells worth a look" in ann.http.get("/samples/1/learned/proposed").text
     assert ann.http.get("/samples/1/learned/changed").status_code == 200
-    assert "Kept as run/learned-" in ann.http.post("/samples/1/keep", data={"csrf": token}).text
+    assert "Labels have changed since" not in page
+    form = {"csrf": token, "actions": page.partition('name="actions" value="')[2].partition('"')[0]}
+    assert "Kept as run/learned-" in ann.http.post("/samples/1/keep", data=form).text
+    ann.label([40], int(truth[40]), key="key-0040", token=token)
+    assert "Labels have changed since" in ann.http.get("/samples/1/learned").text
+    ann.http.post("/samples/1/learn", data={"csrf": token})
+    assert "Learned from 41 reviewed cells." in ann.http.get("/samples/1/learned").text
+    assert ann.http.post("/samples/1/keep", data=form).status_code == 409
     assert ann.http.post("/samples/1/learn", data={"csrf": "forged"}).status_code == 403

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.learn import learn
 from leukoscope.review.opened import Opened
+from leukoscope.review.standing import State, state_of
+from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow
 
 FEWEST = 5
@@ -19,25 +20,31 @@ _CANDIDATES = 400
 class Learned:
     """A head that learned from a review, and what it would say of the sample's cells that nobody has seen.
 
-    ``moved`` ``(K, K)`` counts them by what they were called (row) and would be called; ``changed`` int64 are the rows
-    that would change, the surest first; ``proposed`` int64 the rows most worth a look.
+    ``state`` tells which labels it learned from. ``moved`` ``(K, K)`` counts the cells that nobody has seen by what
+    they were called (row) and would be called; ``changed`` int64 are the rows that would change, the surest first;
+    ``proposed`` int64 the rows most worth a look.
     """
 
     classifier: Classifier
+    state: State
     cells: int
     moved: np.ndarray
     changed: np.ndarray
     proposed: np.ndarray
 
 
-def learn_from_review(session: Session, opened: Opened, *, propose: int = 60) -> Learned:
+def learn_from_review(store: Store, opened: Opened, *, propose: int = 60) -> Learned:
     """Fit the sample's head anew with the cells that people settled on; nothing of the sample changes.
+
+    The labels are read at once, before the fit, which holds up nobody who labels meanwhile.
 
     Raises:
         InputError: when fewer than five cells are settled, or the classifier keeps no reference cells.
     """
-    wanted = (CellRow.sample_id == opened.id, CellRow.opinions > 0)
-    seen = session.execute(select(CellRow.row, CellRow.label).where(*wanted).order_by(CellRow.row)).all()
+    with store.reading() as session:
+        state = state_of(session, opened.id)
+        wanted = (CellRow.sample_id == opened.id, CellRow.opinions > 0)
+        seen = session.execute(select(CellRow.row, CellRow.label).where(*wanted).order_by(CellRow.row)).all()
     of_class = [(row, label) for row, label in seen if label is not None and label < len(opened.classes)]
     if len(of_class) < FEWEST:
         raise InputError(f"{opened.name}: review at least {FEWEST} cells of its classes to learn from")
@@ -53,7 +60,7 @@ def learn_from_review(session: Session, opened: Opened, *, propose: int = 60) ->
     changed = np.flatnonzero(unseen & (called != would_be))
     changed = changed[np.argsort(-probabilities[changed].max(axis=1), kind="stable")]
     proposed = _worth_a_look(x, probabilities, np.flatnonzero(unseen), propose)
-    return Learned(classifier, len(rows), moved, changed, proposed)
+    return Learned(classifier, state, len(rows), moved, changed, proposed)
 
 
 def keep(learned: Learned, opened: Opened) -> Path:

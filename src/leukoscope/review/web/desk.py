@@ -1,13 +1,14 @@
 """What every page needs: the store, the samples at hand, and who is asking."""
 
 import secrets
+import threading
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Form, Header, HTTPException, Path, Request
 from sqlalchemy.orm import Session
 
-from leukoscope.review.learning import Learned
+from leukoscope.review.learning import Learned, learn_from_review
 from leukoscope.review.opened import Opened
 from leukoscope.review.standing import Standing, State, standing, state_of
 from leukoscope.review.store.accounts import Visitor, visitor
@@ -26,7 +27,8 @@ class Desk:
     """Where a server works: ``samples`` by their ids in the store.
 
     ``local`` is the one reviewer of a page that only this machine can reach, None where people log in. ``blind`` hides
-    what the classifier and other people say, whatever a reviewer chooses. ``learned`` holds the last refit of a sample.
+    what the classifier and other people say, whatever a reviewer chooses. ``learned`` holds the last refit of a sample;
+    ``learning`` is held by who fits or keeps one.
     """
 
     store: Store
@@ -34,6 +36,7 @@ class Desk:
     local: Visitor | None
     blind: bool = False
     learned: dict[int, Learned] = field(default_factory=dict)
+    learning: threading.Lock = field(default_factory=threading.Lock)
     _standings: dict[int, tuple[State, Standing]] = field(default_factory=dict)
 
     def standing(self, session: Session, sample_id: int) -> Standing:
@@ -44,6 +47,23 @@ class Desk:
             held = state, standing(session, self.samples[sample_id])
             self._standings[sample_id] = held
         return held[1]
+
+    def learn(self, sample_id: int) -> Learned:
+        """Fit the head of a sample anew, unless somebody has with the labels as they are now; one fit at a time.
+
+        Raises:
+            InputError: as :func:`~leukoscope.review.learning.learn_from_review`.
+        """
+        with self.learning:
+            held = self.learned.get(sample_id)
+            if held is None or held.state != self.state(sample_id):
+                held = self.learned[sample_id] = learn_from_review(self.store, self.samples[sample_id])
+            return held
+
+    def state(self, sample_id: int) -> State:
+        """Which actions on a sample there are now."""
+        with self.store.reading() as session:
+            return state_of(session, sample_id)
 
 
 def local_visitor(store: Store, reviewer_id: int) -> Visitor:

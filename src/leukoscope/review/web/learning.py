@@ -1,9 +1,11 @@
 """Learn from this review: what a refitted head would change, shown before it is kept."""
 
-from fastapi import APIRouter, Depends, HTTPException, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Response
 from fastapi.responses import RedirectResponse
 
-from leukoscope.review.learning import keep, learn_from_review
+from leukoscope.review.learning import keep
 from leukoscope.review.store.cells import cells_at
 from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, refuse_blind
 from leukoscope.review.web.galleries import A_PAGE, AtView, show_cells
@@ -15,27 +17,34 @@ router = APIRouter(dependencies=[Depends(refuse_blind)])
 @router.get("/samples/{sample_id}/learned")
 def learned(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     """What the last refit would change."""
-    return page("learned.html.j2", who, sample=sample, learned=desk.learned.get(sample.id), kept="")
+    found = desk.learned.get(sample.id)
+    since = found is not None and found.state != desk.state(sample.id)
+    return page("learned.html.j2", who, sample=sample, learned=found, since=since, kept="")
 
 
 @router.post("/samples/{sample_id}/learn")
 def learn(sample: AtSample, desk: AtDesk, _who: FormAuthor) -> Response:
     """Refit the head on the training cells and the reviewed ones."""
-    with desk.store.reading() as session:
-        desk.learned[sample.id] = learn_from_review(session, sample)
+    desk.learn(sample.id)
     return RedirectResponse(f"/samples/{sample.id}/learned", 303)
 
 
 @router.post("/samples/{sample_id}/keep")
-def accept(sample: AtSample, desk: AtDesk, who: FormAuthor) -> Response:
-    """Save the refitted classifier beside the sample; an admin does."""
+def accept(sample: AtSample, desk: AtDesk, who: FormAuthor, actions: Annotated[int, Form()]) -> Response:
+    """Save the refitted classifier beside the sample; an admin does, who has seen what it would change.
+
+    ``actions`` is the number of those that it has learned from, as the page says.
+    """
     if who.role != "admin":
         raise HTTPException(403, "only an admin keeps a classifier")
     found = desk.learned.get(sample.id)
     if found is None:
         raise HTTPException(409, "nothing has been learned from this review since the server started")
-    name = f"{sample.name}/{keep(found, sample).name}"
-    return page("learned.html.j2", who, sample=sample, learned=found, kept=name)
+    if found.state.actions != actions:
+        raise HTTPException(409, "somebody has learned from more labels meanwhile; look at what would change now")
+    with desk.learning:
+        name = f"{sample.name}/{keep(found, sample).name}"
+    return page("learned.html.j2", who, sample=sample, learned=found, since=False, kept=name)
 
 
 @router.get("/samples/{sample_id}/learned/{which}")
