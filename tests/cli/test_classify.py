@@ -10,6 +10,27 @@ from leukoscope.encoders.bundle import random_encoder
 from leukoscope.encoders.embed import embed
 
 
+def test_many_samples_go_on_where_a_call_was_cut_off(
+    tmp_path: Path, leukoscope: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = simulate(tmp_path / "cells.set", cells=120, size=32, classes=["NEU", "LYM"], patients=6)
+    encoder = random_encoder("resnet18", cells, size=32)
+    encoder.save(tmp_path / "encoder")
+    embed(cells, encoder, device="cpu").write(tmp_path / "features.h5ad")
+    assert leukoscope("fit", tmp_path / "features.h5ad", tmp_path / "classifier", "--folds", 3) == 0
+    made = [tmp_path / name for name in ("encoder", "classifier", "samples")]
+    words = ["classify", cells.path, *made, "--by", "patient", "--device", "cpu", "--json"]
+    assert leukoscope(*words) == 0
+    samples = json.loads(capsys.readouterr().out.splitlines()[-1])["samples"]
+    pages = [Path(sample) / "report.html" for sample in samples]
+    drawn = [page.stat().st_mtime_ns for page in pages]
+    pages[0].unlink()
+    assert leukoscope(*words) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["samples"] == samples
+    assert pages[0].is_file()
+    assert [page.stat().st_mtime_ns for page in pages[1:]] == drawn[1:]
+
+
 def test_quality_comes_first(
     tmp_path: Path,
     leukoscope: Callable[..., int],

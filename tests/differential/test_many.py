@@ -1,12 +1,16 @@
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
 from leukoscope.differential.fit import fit
+from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.many import classify_each
+from leukoscope.differential.sample import Sample
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 
@@ -34,6 +38,37 @@ def test_each_patient_is_a_sample_and_a_call_cut_off_goes_on(
     assert len(table) == 30
     assert table.groupby("sample")["count"].sum().eq(30).all()
     assert table.groupby("sample")["share"].sum().to_numpy() == pytest.approx(1)
+
+
+def test_bundles_are_loaded_once_and_what_is_whole_is_left_and_said(
+    training_set: CellSet, bundles: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = training_set.select(training_set.column("patient").isin(["P1", "P2"]).to_numpy())
+    encoder = tmp_path / "encoder"
+    shutil.copytree(bundles[0], encoder)
+    samples = classify_each(cells, encoder, bundles[1], tmp_path / "out", by="patient", device="cpu")
+    next(samples)
+    shutil.rmtree(encoder)
+    second = next(samples)
+    assert Sample.open(second).info.encoder == str(encoder)
+    assert list(samples) == []
+    assert "left as it is" not in caplog.text
+    list(classify_each(cells, *bundles, tmp_path / "out", by="patient", device="cpu", batch=7))
+    for name in ("P1", "P2"):
+        assert f"{tmp_path / 'out' / name}: whole, of the same cells and options; left as it is" in caplog.text
+
+
+def test_a_sample_of_other_cells_or_options_is_refused(
+    training_set: CellSet, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cells = training_set.where("patient=P1")
+    list(classify_each(cells, *bundles, tmp_path / "out", by="patient", device="cpu"))
+    fewer = cells.select(np.arange(len(cells) - 1))
+    for given, options in ((fewer, {}), (cells, {"seed": 1}), (cells, {"leukocytes": Leukocytes({"EOS": False})})):
+        with pytest.raises(InputError, match=r"P1: is of other cells or options; give --overwrite"):
+            list(classify_each(given, *bundles, tmp_path / "out", by="patient", device="cpu", **options))
+    list(classify_each(fewer, *bundles, tmp_path / "out", by="patient", device="cpu", overwrite=True))
+    assert len(Sample.open(tmp_path / "out" / "P1").table) == len(fewer)
 
 
 def test_a_name_that_is_no_folder_and_a_missing_column_are_refused(

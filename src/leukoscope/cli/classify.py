@@ -60,7 +60,9 @@ def classify(
             raise InputError("--total: is of one patient; give it without --by")
         samples = []
         for path in classify_each(cells, encoder, classifier, out, by=by, overwrite=overwrite, **options):
-            write_sample_report(path, ranges=limits)
+            # Whoever classifies anew deletes the page with the folder.
+            if not (path / "report.html").is_file():
+                write_sample_report(path, ranges=limits)
             samples.append(path)
         say(f"{out}: {len(samples)} samples, a folder each, and {TABLE}. For research use, and for review.")
         say_json(json, {"samples": [str(path) for path in samples]})

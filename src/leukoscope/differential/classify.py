@@ -16,7 +16,7 @@ from leukoscope.differential.fhir import fhir_bundle
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.novel_cells import novelty_of, novelty_of_sample
 from leukoscope.differential.ranges import ReferenceRanges
-from leukoscope.differential.sample import SampleInfo
+from leukoscope.differential.sample import SampleInfo, inputs_of
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
@@ -31,6 +31,7 @@ def classify(
     classifier: Classifier | Path,
     out: Path,
     *,
+    encoder_at: Path | None = None,
     quality: Classifier | Path | None = None,
     batch: int = 256,
     device: str = "auto",
@@ -56,6 +57,7 @@ def classify(
         encoder: the encoder that the classifier was fitted on: a bundle, or its folder.
         classifier: a bundle, or its folder.
         out: the run folder.
+        encoder_at: the folder of an encoder that is given as a bundle, where a review finds it again.
         quality: a classifier of quality on the same encoder, with a class ``normal``, or its folder.
         batch: cells a step; does not change the result.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -78,7 +80,7 @@ def classify(
             quality has no class ``normal``, or no cell is left to count.
     """
     classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
-    lay = None if isinstance(encoder, Encoder) else str(encoder.resolve())
+    lay = encoder_at if isinstance(encoder, Encoder) else encoder
     encoder = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
     quality = Classifier.load(quality) if isinstance(quality, Path) else quality
     info, ranges = classifier.info, ranges or ReferenceRanges.read()
@@ -100,7 +102,19 @@ def classify(
         aside = set_aside(cellset, features.x, classifier, quality, jobs=jobs)
         table = _table(cellset.ids, probabilities, info.classes)
         table = table.assign(**novelty_of(features.x, classifier), set_aside=aside)
-        _keep(run.path, cellset, features, classifier, lay, table)
+        inputs = inputs_of(
+            cellset, classifier, quality, precision=precision, total=total, ranges=ranges, leukocytes=leukocytes,
+            fhir=fhir, seed=seed,
+        )  # fmt: skip
+        sample = SampleInfo(
+            classes=info.classes,
+            cells=str(cellset.path.resolve()),
+            pixels_fingerprint=cellset.pixels_fingerprint,
+            encoder=str(lay.resolve()) if lay else None,
+            encoder_fingerprint=info.encoder_fingerprint,
+            inputs=inputs,
+        )
+        _keep(run.path, sample, features, classifier, table)
         differential = _differential(
             table, probabilities, info, total=total, ranges=ranges, leukocytes=leukocytes, seed=seed
         )
@@ -167,20 +181,11 @@ def _table(ids: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...])
     return table.assign(doubt=(1 - probabilities.max(1)).round(6))
 
 
-def _keep(
-    folder: Path, cellset: CellSet, features: Features, classifier: Classifier, lay: str | None, table: pd.DataFrame
-) -> None:
-    """Write what :class:`~leukoscope.differential.sample.Sample` opens; the encoder ``lay`` there and is not copied."""
+def _keep(folder: Path, sample: SampleInfo, features: Features, classifier: Classifier, table: pd.DataFrame) -> None:
+    """Write what :class:`~leukoscope.differential.sample.Sample` opens."""
+    write_json(folder / "sample.json", sample.model_dump(mode="json"))
     features.write(folder / "features.h5ad")
     classifier.save(folder / "classifier")
-    sample = SampleInfo(
-        classes=classifier.info.classes,
-        cells=str(cellset.path.resolve()),
-        pixels_fingerprint=cellset.pixels_fingerprint,
-        encoder=lay,
-        encoder_fingerprint=classifier.info.encoder_fingerprint,
-    )
-    write_json(folder / "sample.json", sample.model_dump(mode="json"))
     table.to_csv(folder / "cells.csv", index=False)
 
 

@@ -11,19 +11,29 @@ from leukoscope.common.runs import log
 from leukoscope.differential.aside import NothingToCount
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.classify import classify
-from leukoscope.differential.sample import Sample
+from leukoscope.differential.sample import Sample, inputs_of
+from leukoscope.encoders.bundle import Encoder
 
 TABLE = "differentials.csv"
 
 
 def classify_each(
-    cellset: CellSet, encoder: Path, classifier: Path, out: Path, *, by: str, overwrite: bool = False, **options: Any
+    cellset: CellSet,
+    encoder: Path,
+    classifier: Path,
+    out: Path,
+    *,
+    by: str,
+    quality: Classifier | Path | None = None,
+    overwrite: bool = False,
+    **options: Any,
 ) -> Iterator[Path]:
     """Classify the cells of each sample apart, into a run folder each in ``out``, and yield it when it is done.
 
-    Samples that ``out`` holds already are left as they are, unless ``overwrite``, so that a call cut off goes on where
-    it was. One of which no cell is fit to be counted is left out, with a warning. In the end ``differentials.csv``
-    holds a row a sample and class; shares are of the cells counted.
+    Samples that ``out`` holds already, of the same cells and options, are left as they are, unless ``overwrite``, so
+    that a call cut off goes on where it was. Bundles are loaded once for all. A sample of which no cell is fit to be
+    counted is left out, with a warning. In the end ``differentials.csv`` holds a row a sample and class; shares are of
+    the cells counted.
 
     Args:
         cellset: cells of many samples.
@@ -31,12 +41,13 @@ def classify_each(
         classifier: as ``encoder``.
         out: the folder of all.
         by: the column that names the sample of each cell; cells without one are left out, with a warning.
+        quality: as of ``classify``.
         overwrite: classify again what is there.
         options: of :func:`~leukoscope.differential.classify.classify`.
 
     Raises:
         InputError: when the column is missing or names nothing, a name cannot be a folder's, or a sample is there that
-            another classifier called.
+            another classifier called, or of other cells or options.
     """
     values = cellset.column(by)
     names = sorted({str(value) for value in values.dropna()})
@@ -47,22 +58,35 @@ def classify_each(
         raise InputError(f"{cellset.path}: {by} {odd[0]!r} cannot be the name of a folder; rename it")
     if values.isna().any():
         log.warning("%s: %d cells of no %s are left out", cellset.path, int(values.isna().sum()), by)
-    loaded, counted = Classifier.load(classifier), list[str]()
+    loaded, network = Classifier.load(classifier), Encoder.load(encoder)
+    options["quality"] = Classifier.load(quality) if isinstance(quality, Path) else quality
+    counted = list[str]()
     for name in names:
+        own = cellset.select((values.astype(str) == name).to_numpy() & values.notna().to_numpy())
         if overwrite or not (out / name / "results.json").is_file():
-            own = cellset.select((values.astype(str) == name).to_numpy() & values.notna().to_numpy())
             try:
-                classify(own, encoder, loaded, out / name, overwrite=overwrite, **options)
+                classify(own, network, loaded, out / name, encoder_at=encoder, overwrite=overwrite, **options)
             except NothingToCount as error:
                 log.warning("%s: %s", name, error)
                 continue
-        elif Sample.open(out / name).classifier.info != loaded.info:
-            raise InputError(f"{out / name}: was called by another classifier; give --overwrite to call it anew")
+        else:
+            _refuse_other(out / name, own, loaded, options)
+            log.info("%s: whole, of the same cells and options; left as it is", out / name)
         counted.append(name)
         yield out / name
     table = pd.DataFrame([row for name in counted for row in _rows(name, Sample.open(out / name))])
     with whole_file(out / TABLE) as partial:
         table.to_csv(partial, index=False)
+
+
+def _refuse_other(path: Path, cells: CellSet, classifier: Classifier, options: dict[str, Any]) -> None:
+    """Refuse a sample that is there and would not be the same now."""
+    there = Sample.open(path)
+    if there.classifier.info != classifier.info:
+        raise InputError(f"{path}: was called by another classifier; give --overwrite to call it anew")
+    deciding = {name: value for name, value in options.items() if name not in ("batch", "device", "jobs")}
+    if there.info.inputs != inputs_of(cells, classifier, **deciding):
+        raise InputError(f"{path}: is of other cells or options; give --overwrite to classify it anew")
 
 
 def _rows(name: str, sample: Sample) -> Iterator[dict[str, Any]]:

@@ -62,6 +62,11 @@ class ReferenceRanges:
             raise InputError(f"{path}: reference ranges need the columns class, low, high, unit; no {missing[0]}")
         return cls(dict(_range(row, number, path) for number, row in enumerate(rows, start=2)))
 
+    @property
+    def table(self) -> dict[str, tuple[float, float]]:
+        """Low and high of every range, by the kind and its unit."""
+        return {f"{name} {unit}": (limits.low, limits.high) for (name, unit), limits in self._ranges.items()}
+
     def of(self, label: str, unit: Unit) -> Range | None:
         """The range of a class, which goes by any name of the kind of cell it means."""
         kind = kind_of(label)

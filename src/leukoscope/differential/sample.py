@@ -1,3 +1,5 @@
+import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +13,8 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.classifier import Classifier
+from leukoscope.differential.leukocytes import Leukocytes
+from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 
@@ -20,7 +24,10 @@ _NUMBERS = {"novelty": [""], "mahalanobis": [""]}
 
 
 class SampleInfo(Settings):
-    """What ``sample.json`` of a classified sample holds: what it was made of, and where that lay."""
+    """What ``sample.json`` of a classified sample holds: what it was made of, and where that lay.
+
+    ``inputs`` is :func:`inputs_of` all that its count depends on; None where it was classified before that was kept.
+    """
 
     format_version: int = FORMAT_VERSION
     classes: tuple[str, ...]
@@ -28,6 +35,31 @@ class SampleInfo(Settings):
     pixels_fingerprint: str
     encoder: str | None
     encoder_fingerprint: str
+    inputs: str | None = None
+
+
+def inputs_of(
+    cellset: CellSet,
+    classifier: Classifier,
+    quality: Classifier | None,
+    *,
+    precision: str = "auto",
+    total: float | None = None,
+    ranges: ReferenceRanges | None = None,
+    leukocytes: Leukocytes | None = None,
+    fhir: bool = False,
+    seed: int = 0,
+) -> str:
+    """SHA-256 of all that a sample's count depends on: the arguments of ``classify`` but for where and how fast."""
+    told = {
+        "pixels": cellset.pixels_fingerprint,
+        "cells": cellset.ids.tolist(),
+        "classifiers": [each.info.model_dump(mode="json") for each in (classifier, quality) if each],
+        "ranges": (ranges or ReferenceRanges.read()).table,
+        "leukocytes": (leukocytes or Leukocytes()).said,
+        "options": [precision, total, fhir, seed],
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
