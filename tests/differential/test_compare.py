@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classify import classify
 from leukoscope.differential.compare import compare
 from leukoscope.differential.fit import fit
+from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.sample import Sample
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
@@ -29,7 +31,7 @@ def samples(encoder: Encoder, features: Features, tmp_path_factory: pytest.TempP
 
 def test_what_changed_is_told_and_what_did_not_is_not(samples: dict[str, Sample], tmp_path: Path) -> None:
     rows = compare(samples, tmp_path / "run")["rows"]
-    eosinophils = {row["sample"]: row for row in rows if row["class"] == "EOS"}
+    eosinophils = {row["sample"]: row["leukocytes"] for row in rows if row["class"] == "EOS"}
     assert "difference" not in eosinophils["before"]
     after, again = eosinophils["after"], eosinophils["again"]
     assert after["difference_low"] < 0.35 < after["difference_high"]
@@ -39,7 +41,39 @@ def test_what_changed_is_told_and_what_did_not_is_not(samples: dict[str, Sample]
     assert after["difference_high"] - after["difference_low"] > after["high"] - after["low"]
     page = write_comparison_report(tmp_path / "run").read_text()
     assert "Difference from before" in page
-    assert (tmp_path / "run" / "tables" / "comparison.csv").is_file()
+    # All are leukocytes: shares of all cells are the same, and told once.
+    assert all(row["cells"] == pytest.approx(row["leukocytes"]) for row in rows)
+    assert "all cells counted" not in page
+    table = pd.read_csv(tmp_path / "run" / "tables" / "comparison.csv")
+    assert table["leukocytes_share"].tolist() == pytest.approx([row["leukocytes"]["share"] for row in rows])
+
+
+def test_shares_are_of_the_leukocytes_and_those_of_all_cells_stand_beside(
+    samples: dict[str, Sample], encoder: Encoder, tmp_path: Path
+) -> None:
+    ours = Leukocytes({"EOS": False})
+    classifier = samples["before"].path.parent / "classifier"
+    told = {}
+    for name in ("before", "after"):
+        classify(samples[name].cellset, encoder, classifier, tmp_path / name, leukocytes=ours, device="cpu")
+        told[name] = Sample.open(tmp_path / name)
+    rows = compare(told, tmp_path / "run")["rows"]
+    by_class = {name: {row["class"]: row for row in rows if row["sample"] == name} for name in told}
+    for name, own in by_class.items():
+        assert own["EOS"]["leukocytes"] is None
+        for kind in ("LYM", "NEU"):
+            counted = told[name].differential["classes"][kind]["leukocytes"]
+            assert own[kind]["leukocytes"]["share"] == pytest.approx(counted["value"], abs=0.01)
+        assert sum(own[kind]["leukocytes"]["share"] for kind in ("LYM", "NEU")) == pytest.approx(1)
+        assert sum(row["cells"]["share"] for row in own.values()) == pytest.approx(1)
+    # Of 60 lymphocytes to 130 neutrophils became 20 to 100, beside 10 eosinophils that became 80.
+    fallen = by_class["after"]["LYM"]["leukocytes"]
+    assert fallen["difference_low"] < 20 / 120 - 60 / 190 < fallen["difference_high"] < 0
+    page = write_comparison_report(tmp_path / "run").read_text()
+    assert "among the leukocytes" in page
+    assert "among all cells counted" in page
+    with pytest.raises(InputError, match="after: other classes were counted as leukocytes than in before"):
+        compare({"before": samples["before"], "after": told["after"]}, tmp_path / "other")
 
 
 def test_samples_of_other_classifiers_and_a_single_one_are_refused(

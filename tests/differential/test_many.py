@@ -37,7 +37,8 @@ def test_each_patient_is_a_sample_and_a_call_cut_off_goes_on(
     table = pd.read_csv(tmp_path / "out" / "differentials.csv")
     assert len(table) == 30
     assert table.groupby("sample")["count"].sum().eq(30).all()
-    assert table.groupby("sample")["share"].sum().to_numpy() == pytest.approx(1)
+    for share in ("share", "leukocytes_share"):
+        assert table.groupby("sample")[share].sum().to_numpy() == pytest.approx(1)
 
 
 def test_bundles_are_loaded_once_and_what_is_whole_is_left_and_said(

@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from leukoscope.cli.options import Json, Overwrite, Seed
-from leukoscope.cli.output import percent, say, say_json, say_table
+from leukoscope.cli.output import interval, percent, say, say_json, say_table
 from leukoscope.common.errors import InputError
 
 _SAMPLE = "Run folders of 'leukoscope classify', in the order of the trend, and last the run folder to make."
@@ -28,11 +28,12 @@ def compare(
     found = run({name: Sample.open(path) for name, path in zip(names, given, strict=True)}, out, seed=seed,
                 overwrite=overwrite)  # fmt: skip
     write_comparison_report(out)
-    by_class = {kind: [row for row in found["rows"] if row["class"] == kind] for kind in found["classes"]}
-    rows = [
-        (kind, *(f"{percent(row['share'])} [{percent(row['low'])}, {percent(row['high'])}]" for row in own))
-        for kind, own in by_class.items()
-    ]
+    rows = []
+    for kind in found["classes"]:
+        own = [row for row in found["rows"] if row["class"] == kind]
+        shares = [row["leukocytes"] or row["cells"] for row in own]
+        told = (f"{percent(each['share'])} {interval(each['low'], each['high'])}" for each in shares)
+        rows.append((kind if own[0]["leukocytes"] else f"{kind}, of all cells", *told))
     say_table(["class", *found["samples"]], rows)
-    say(f"{out}: shares in per cent, with 95 % intervals for the patient; differences are on the page.")
+    say(f"{out}: shares of the leukocytes in per cent, with 95 % intervals for the patient; more is on the page.")
     say_json(json, {"run": str(out), **found})

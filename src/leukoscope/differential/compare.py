@@ -15,7 +15,8 @@ from leukoscope.differential.sample import Sample
 def compare(samples: Mapping[str, Sample], out: Path, *, seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
     """Set samples of one classifier side by side: a trend in their order, and each one's difference from the first.
 
-    Shares and differences are of the patient, corrected, with 95 % intervals. The draws of two samples are taken as
+    Shares and differences are of the patient, corrected, with 95 % intervals: of the leukocytes, as ``classify`` took
+    the classes, and beside them of all cells counted. The draws of two samples are taken as
     independent; they share what is not known of the classifier, so that the interval of a difference is, if anything,
     too wide.
 
@@ -26,12 +27,15 @@ def compare(samples: Mapping[str, Sample], out: Path, *, seed: int = 0, overwrit
         overwrite: replace what ``out`` holds.
 
     Returns:
-        What ``results.json`` holds: ``rows`` with ``sample``, ``class``, ``n``, ``count``, ``share``, ``low``,
-        ``high``, and for all but the first ``difference``, ``difference_low``, ``difference_high`` and
-        ``p_above_first``, the posterior probability that the share is greater than in the first sample.
+        What ``results.json`` holds: ``rows`` with ``sample``, ``class``, ``n`` and ``count`` of the cells counted,
+        ``leukocytes`` (None for a class that is none) and ``cells``. Each of these two has ``share``, ``low``,
+        ``high``, and for all but the first sample ``difference``, ``difference_low``, ``difference_high`` and
+        ``p_above_first``, the posterior probability that the share is greater than in the first. In the table the
+        columns are called ``leukocytes_share``, ``cells_share`` and so on.
 
     Raises:
-        InputError: when there are fewer than two, or they were called by different classifiers.
+        InputError: when there are fewer than two, they were called by different classifiers, or not the same classes
+            were taken to be leukocytes.
     """
     refuse_folder(out, run_mark("compare"), overwrite=overwrite)
     if len(samples) < 2:
@@ -40,12 +44,14 @@ def compare(samples: Mapping[str, Sample], out: Path, *, seed: int = 0, overwrit
     for name in others:
         if samples[name].classifier.info != samples[first].classifier.info:
             raise InputError(f"{name} was called by another classifier than {first}; classify them by one")
+        if not np.array_equal(_leukocytes(samples[name]), _leukocytes(samples[first])):
+            raise InputError(f"{name}: other classes were counted as leukocytes than in {first}; classify them alike")
     settings = {"samples": {name: str(sample.path) for name, sample in samples.items()}}
     with run_folder(out, verb="compare", settings=settings, seed=seed, overwrite=overwrite) as run:
         drawn = {name: _posterior(sample, seed + place) for place, (name, sample) in enumerate(samples.items())}
         rows = [row for name, sample in samples.items() for row in _rows(name, sample, drawn[name], drawn[first])]
         (run.path / "tables").mkdir()
-        pd.DataFrame(rows).to_csv(run.path / "tables" / "comparison.csv", index=False)
+        pd.json_normalize(rows, sep="_").to_csv(run.path / "tables" / "comparison.csv", index=False)
         results = {"samples": list(samples), "classes": list(samples[first].classes), "rows": rows}
         for name, sample in samples.items():
             run.fingerprint(f"{name}.pixels", sample.info.pixels_fingerprint)
@@ -59,21 +65,34 @@ def _posterior(sample: Sample, seed: int) -> Posterior:
     return composition_posterior(counts, np.array(sample.classifier.info.confusion), seed=seed)
 
 
+def _leukocytes(sample: Sample) -> np.ndarray:
+    """Which classes ``(K,)`` bool its count took to be leukocytes."""
+    return np.array([row["leukocytes"] is not None for row in sample.differential["classes"].values()])
+
+
 def _rows(name: str, sample: Sample, own: Posterior, first: Posterior) -> list[dict[str, Any]]:
-    called = sample.predicted[sample.counted]
+    called, kinds = sample.predicted[sample.counted], _leukocytes(sample)
+    among = own.among(kinds), first.among(kinds)
     rows = []
     for k, kind in enumerate(sample.classes):
-        low, high = own.interval(k, of_patient=True)
         row: dict[str, Any] = {"sample": name, "class": kind, "n": len(called), "count": int((called == k).sum())}
-        row |= {"share": float(own.composition[:, k].mean()), "low": low, "high": high}
-        if own is not first:
-            apart = own.patient[:, k] - first.patient[:, k]
-            ends = np.quantile(apart, [0.025, 0.975])
-            row |= {
-                "difference": row["share"] - float(first.composition[:, k].mean()),
-                "difference_low": float(ends[0]),
-                "difference_high": float(ends[1]),
-                "p_above_first": float((apart > 0).mean()),
-            }
+        row["leukocytes"] = _share(*among, k, compared=own is not first) if kinds[k] else None
+        row["cells"] = _share(own, first, k, compared=own is not first)
         rows.append(row)
     return rows
+
+
+def _share(own: Posterior, first: Posterior, k: int, *, compared: bool) -> dict[str, float]:
+    """The share of class k and, where it is compared, its difference from that in the first sample."""
+    low, high = own.interval(k, of_patient=True)
+    told = {"share": float(own.composition[:, k].mean()), "low": low, "high": high}
+    if compared:
+        apart = own.patient[:, k] - first.patient[:, k]
+        ends = np.quantile(apart, [0.025, 0.975])
+        told |= {
+            "difference": told["share"] - float(first.composition[:, k].mean()),
+            "difference_low": float(ends[0]),
+            "difference_high": float(ends[1]),
+            "p_above_first": float((apart > 0).mean()),
+        }
+    return told

@@ -32,8 +32,8 @@ def classify_each(
 
     Samples that ``out`` holds already, of the same cells and options, are left as they are, unless ``overwrite``, so
     that a call cut off goes on where it was. Bundles are loaded once for all. A sample of which no cell is fit to be
-    counted is left out, with a warning. In the end ``differentials.csv`` holds a row a sample and class; shares are of
-    the cells counted.
+    counted is left out, with a warning. In the end ``differentials.csv`` holds a row a sample and class; ``share``
+    is of the cells counted, ``leukocytes_share`` of the leukocytes.
 
     Args:
         cellset: cells of many samples.
@@ -92,7 +92,9 @@ def _refuse_other(path: Path, cells: CellSet, classifier: Classifier, options: d
 def _rows(name: str, sample: Sample) -> Iterator[dict[str, Any]]:
     for kind, row in sample.differential["classes"].items():
         low, high = row["patient"]
+        among = row["leukocytes"] or {"value": None, "low": None, "high": None}
         yield {
             "sample": name, "class": kind, "n": sample.differential["n"], "count": row["count"],
             "share": row["corrected_proportion"], "low": low, "high": high,
+            "leukocytes_share": among["value"], "leukocytes_low": among["low"], "leukocytes_high": among["high"],
         }  # fmt: skip
