@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from leukoscope import __version__
+from leukoscope.review.leukocytes import LeukocyteClasses
 from leukoscope.review.opened import Opened
 from leukoscope.review.standing import Standing, standing
 from leukoscope.review.store.database import Store
@@ -87,6 +88,8 @@ def _document(session: Session, opened: Opened, now: Standing, signed_by: str, t
         "precision": opened.precision,
         "proved": now.needed == 0,
         "none_of_these": int(now.current[-1]),
+        "leukocytes": now.leukocytes.n,
+        "assumed_leukocytes": list(LeukocyteClasses.of(opened.sample).assumed),
         "differential": {
             name: {
                 "called": int(now.raw[k]),
@@ -94,6 +97,7 @@ def _document(session: Session, opened: Opened, now: Standing, signed_by: str, t
                 "proportion": each.proportion,
                 "composition": list(each.composition) if each.composition else None,
                 "patient": list(each.patient) if each.patient else None,
+                **now.leukocytes.document(k),
             }
             for k, (name, each) in enumerate(zip(opened.classes, count.classes, strict=True))
         },

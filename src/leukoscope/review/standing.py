@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from leukoscope.differential.audited import AuditedCount, audited_count, cells_needed
 from leukoscope.review.agreement import Agreement, agreement
+from leukoscope.review.leukocytes import LeukocyteCount
 from leukoscope.review.opened import Opened
 from leukoscope.review.store.models import Action, CellRow, Opinion, Reviewer
 
@@ -17,7 +18,8 @@ class Standing:
 
     ``raw`` ``(K,)`` counts the cells by what they were called, ``current`` ``(K + 1,)`` by what people call them where
     they do, the last for none of the classes; ``seen`` ``(K,)`` of those called each class, ``reviewed`` all that were
-    seen. Only cells that count take part in all of these.
+    seen. Only cells that count take part in all of these. Shares of ``audited`` are of all of them, those of
+    ``leukocytes`` of the leukocytes, which is what laboratories report.
     """
 
     raw: np.ndarray
@@ -25,6 +27,7 @@ class Standing:
     seen: np.ndarray
     reviewed: int
     audited: AuditedCount
+    leukocytes: LeukocyteCount
     needed: int
     disputed: int
     agreement: Agreement
@@ -45,12 +48,14 @@ def standing(session: Session, opened: Opened) -> Standing:
     known = np.where(audit | early, truth, -1)[kept]
     predicted, truth, audit = opened.predicted[kept], truth[kept], audit[kept]
     count = audited_count(predicted, known, audit, n_classes)
+    current = np.bincount(np.where(truth >= 0, truth, predicted), minlength=n_classes + 1)
     return Standing(
         raw=np.bincount(predicted, minlength=n_classes),
-        current=np.bincount(np.where(truth >= 0, truth, predicted), minlength=n_classes + 1),
+        current=current,
         seen=np.bincount(predicted[truth >= 0], minlength=n_classes),
         reviewed=int((truth >= 0).sum()),
         audited=count,
+        leukocytes=LeukocyteCount.of(opened.sample, current, predicted, known, audit),
         needed=cells_needed(count, predicted, known, audit, opened.precision),
         disputed=sum(label is None for _, label, _ in seen),
         agreement=_agreement(session, opened),

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import select
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
-from leukoscope.review.opened import samples_of
+from leukoscope.review.leukocytes import LeukocyteClasses, by_leukocytes
+from leukoscope.review.opened import Opened, samples_of
 from leukoscope.review.signing import holds, sign
 from leukoscope.review.store.accounts import TooManyAttempts, Visitor, password_fits
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, Signature
@@ -36,6 +37,8 @@ def overview(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     return page(
         "sample.html.j2", who, sample=sample, now=now, signature=signature, precision=sample.precision,
         asks_password=desk.local is None, blind=desk.blind,
+        by_leukocytes=by_leukocytes({name: now.leukocytes.document(k) for k, name in enumerate(sample.classes)}),
+        assumed=LeukocyteClasses.of(sample.sample).assumed,
         readable=signature is not None and _may_read(desk, who, signature),
     )  # fmt: skip
 
@@ -89,13 +92,31 @@ def _may_read(desk: Desk, who: Visitor, signature: Signature) -> bool:
     return not desk.blind or signature.reviewer_id == who.reviewer_id
 
 
+def _signature(session: Session, desk: Desk, sample: Opened, who: Visitor) -> Signature:
+    signature = session.get(Signature, sample.id)
+    if signature is None:
+        raise HTTPException(404, f"{sample.name} is not signed")
+    if not _may_read(desk, who, signature):
+        raise HTTPException(403, "this review is blind, and the report would tell what others said")
+    return signature
+
+
+@router.get("/samples/{sample_id}/signed.json")
+def signed_document(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
+    """The signed report as a file: its SHA-256, and what it is of."""
+    with desk.store.reading() as session:
+        signature = _signature(session, desk, sample, who)
+    told = {"sha256": signature.sha256, "document": signature.document}
+    return JSONResponse(told, headers={"Content-Disposition": "attachment; filename=signed.json"})
+
+
 @router.get("/samples/{sample_id}/signed")
 def signed(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     """The signed report, to be printed."""
     with desk.store.reading() as session:
-        signature = session.get(Signature, sample.id)
-        if signature is None:
-            raise HTTPException(404, f"{sample.name} is not signed")
-        if not _may_read(desk, who, signature):
-            raise HTTPException(403, "this review is blind, and the report would tell what others said")
-        return page("signed.html.j2", who, sample=sample, signature=signature, holds=holds(session, signature))
+        signature = _signature(session, desk, sample, who)
+        rows = by_leukocytes({name: signature.document["differential"][name] for name in sample.classes})
+        return page(
+            "signed.html.j2", who, sample=sample, signature=signature, holds=holds(session, signature),
+            by_leukocytes=rows,
+        )  # fmt: skip

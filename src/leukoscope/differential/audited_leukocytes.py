@@ -1,0 +1,146 @@
+"""The audited count as laboratories report it: of the leukocytes alone, and nucleated red cells beside them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from leukoscope.differential.audited import FEWEST, Interval
+from leukoscope.differential.leukocytes import kind_of
+
+_Z = float(norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class AuditedShare:
+    """A share that an audit proves, None where there is nothing that it could be a share of.
+
+    ``composition`` and ``patient`` are as in :class:`~leukoscope.differential.audited.AuditedClass`: 95 % intervals for
+    the cells that were imaged and for the patient's, None below :data:`~leukoscope.differential.audited.FEWEST` audit
+    cells. ``of`` is ``leukocytes``, or ``per leukocyte`` for what is counted beside them, a ratio that may exceed 1.
+    """
+
+    of: str
+    proportion: float | None
+    composition: Interval | None
+    patient: Interval | None
+
+
+def audited_leukocytes(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    audit: np.ndarray,
+    classes: Sequence[str],
+    is_leukocyte: Sequence[bool],
+) -> list[AuditedShare | None]:
+    r"""Shares of the leukocytes by the audit of :func:`~leukoscope.differential.audited.audited_count`.
+
+    A share of the leukocytes is a ratio of two numbers that the audit estimates together, :math:`T_k / T_L`. For each
+    value :math:`\theta` the cells' :math:`1[y = k] - \theta 1[y \in L]` sum to nothing where it is the right one, and
+    prediction-powered inference of that sum holds as for a share of all cells; the interval is of the values that it
+    does not refuse (Fieller 1954, doi:10.1111/j.2517-6161.1954.tb00159.x). One error of each direction is added as
+    there (Bonett and Price 2012), and where every cell is a leukocyte the two counts are the same.
+
+    Args:
+        predicted: the class index that each counted cell was called ``(n,)``.
+        truth: the class index a person gave ``(n,)``; -1 where nobody did, and K where it is none of them.
+        audit: whether the cell was drawn for the audit ``(n,)`` bool.
+        classes: names of the K classes.
+        is_leukocyte: which of them are leukocytes.
+
+    Returns:
+        For each class its share; for a class that is none of the leukocytes and yet reported by them, which nucleated
+        red cells are, its number per leukocyte; None for every other.
+    """
+    counted = _Counted.of(predicted, truth, audit, len(classes))
+    leukocytes = np.array(is_leukocyte, dtype=bool)
+    found: list[AuditedShare | None] = []
+    for k, name in enumerate(classes):
+        if leukocytes[k]:
+            found.append(AuditedShare("leukocytes", *_share(counted, k, leukocytes)))
+        elif (kind := kind_of(name)) is not None and kind.loinc is not None:
+            found.append(_per_leukocyte(counted, k, leukocytes))
+        else:
+            found.append(None)
+    return found
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Cells that people called each class ``(K,)``, those nobody has seen by their call ``(K,)``, and the audit's."""
+
+    known: np.ndarray
+    called: np.ndarray
+    true: np.ndarray
+    said: np.ndarray
+
+    @classmethod
+    def of(cls, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, n_classes: int) -> "_Counted":
+        seen = truth >= 0
+        drawn = audit & seen
+        return cls(
+            np.bincount(truth[seen], minlength=n_classes + 1)[:n_classes],
+            np.bincount(predicted[~seen], minlength=n_classes),
+            truth[drawn],
+            predicted[drawn],
+        )
+
+
+def _share(counted: _Counted, k: int, among: np.ndarray) -> tuple[float | None, Interval | None, Interval | None]:
+    """The share of class k among the classes ``among`` ``(K,)`` bool, of which it is one, and its two intervals."""
+    rest, m = int(counted.called.sum()), len(counted.true)
+    known, all_known = int(counted.known[k]), int(counted.known[among].sum())
+    still, all_still = int(counted.called[k]), int(counted.called[among].sum())
+    member = np.append(among, False)
+    missed = (counted.true == k).astype(float) - (counted.said == k)
+    all_missed = member[counted.true].astype(float) - member[counted.said]
+    total = all_known + all_still + (rest * all_missed.mean() if m else 0.0)
+    if total <= 0:
+        return None, None, None
+    part = known + still + (rest * missed.mean() if m else 0.0)
+    proportion = float(np.clip(part / total, 0.0, 1.0))
+    if m < FEWEST and rest:
+        return proportion, None, None
+    # One more cell of the others that was called k, and one of k that was called another.
+    u, v = np.append(missed, (1.0, -1.0)), np.append(all_missed, (0.0, 0.0))
+    whole = all_known + all_still + rest * float(v.mean())
+    ends = _fieller(known + still + rest * float(u.mean()), whole, np.cov(u, v, bias=True), rest, m + 2)
+    # What people have called is known, whatever the rest may be.
+    bounds = known / (all_known + rest), (known + rest) / (all_known + rest)
+    if ends is None:
+        return proportion, Interval(*bounds), Interval(0.0, 1.0)
+    composition = Interval(*(float(np.clip(end, *bounds)) for end in ends))
+    # The leukocytes imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
+    share = float(np.clip((sum(ends) / 2 * whole + 2) / (whole + 4), 0.0, 1.0))
+    half = math.hypot((ends[1] - ends[0]) / 2, _Z * math.sqrt(share * (1 - share) / (whole + 4)))
+    return proportion, composition, Interval(max(0.0, share - half), min(1.0, share + half))
+
+
+def _fieller(part: float, whole: float, spread: np.ndarray, rest: int, m: int) -> tuple[float, float] | None:
+    """The ratios that part and whole, of m audit cells carried to ``rest``, do not refuse; None where any may be."""
+    if rest == 0:
+        return part / whole, part / whole
+    error = _Z**2 * rest**2 * (1 / m + 1 / rest)
+    a = whole**2 - error * spread[1, 1]
+    b = part * whole - error * spread[0, 1]
+    c = part**2 - error * spread[0, 0]
+    if whole <= 0 or a <= 0:
+        return None
+    root = math.sqrt(max(0.0, b**2 - a * c))
+    return (b - root) / a, (b + root) / a
+
+
+def _per_leukocyte(counted: _Counted, k: int, leukocytes: np.ndarray) -> AuditedShare:
+    """Cells of class k for each leukocyte: the odds of its share among both."""
+    both = leukocytes.copy()
+    both[k] = True
+    proportion, *intervals = _share(counted, k, both)
+    # Where no leukocyte is proved to be there, no number for each is an upper end.
+    odds = [None if each is None or each.high >= 1 else Interval(*map(_odds, each)) for each in intervals]
+    return AuditedShare("per leukocyte", None if proportion in (None, 1.0) else _odds(float(proportion)), *odds)
+
+
+def _odds(share: float) -> float:
+    return share / (1 - share)

@@ -1,0 +1,83 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leukoscope.differential.audited_leukocytes import AuditedShare, audited_leukocytes
+from leukoscope.differential.leukocytes import Leukocytes
+from leukoscope.differential.sample import Sample
+
+
+@dataclass(frozen=True)
+class LeukocyteClasses:
+    """Which classes of a sample are leukocytes ``(K,)``; ``assumed`` names those that nobody said anything of."""
+
+    are: tuple[bool, ...]
+    assumed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sample: Sample) -> "LeukocyteClasses":
+        """As ``sample`` was counted by ``classify``, whose laboratory may have said so; else by what is known here."""
+        if (sample.path / "differential.json").is_file():
+            told = sample.differential
+            are = tuple(told["classes"][name]["leukocytes"] is not None for name in sample.classes)
+            return cls(are, tuple(told.get("assumed_leukocytes", ())))
+        known = Leukocytes()
+        kinds = [known.kind_of(name) for name in sample.classes]
+        are = tuple(kind is None or kind.is_leukocyte for kind in kinds)
+        return cls(are, tuple(known.assumed(sample.classes)))
+
+
+@dataclass(frozen=True)
+class LeukocyteCount:
+    """What a review says of the leukocytes: ``n`` that there are as reviewed, and for each class its share or ratio.
+
+    ``as_reviewed`` ``(K,)`` are shares of those, and for what is counted beside them the number for each; None where
+    there is none, or the class is neither.
+    """
+
+    n: int
+    as_reviewed: tuple[float | None, ...]
+    audited: tuple[AuditedShare | None, ...]
+
+    @classmethod
+    def of(
+        cls, sample: Sample, current: np.ndarray, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray
+    ) -> "LeukocyteCount":
+        """The count by what the cells are called now, ``current`` ``(K + 1,)``, and by the audit.
+
+        For the others see :func:`~leukoscope.differential.audited_leukocytes.audited_leukocytes`.
+        """
+        are = LeukocyteClasses.of(sample).are
+        audited = audited_leukocytes(predicted, truth, audit, sample.classes, are)
+        n = int(current[:-1][list(are)].sum())
+        shares = [None if share is None or n == 0 else float(current[k] / n) for k, share in enumerate(audited)]
+        return cls(n, tuple(shares), tuple(audited))
+
+    def document(self, k: int) -> dict[str, Any]:
+        """What a signed report says of class k beside its share of all cells: ``leukocytes`` and ``per_leukocyte``."""
+        share = self.audited[k]
+        if share is None:
+            return {"leukocytes": None, "per_leukocyte": None}
+        told = {
+            "as_reviewed": self.as_reviewed[k],
+            "proportion": share.proportion,
+            "composition": list(share.composition) if share.composition else None,
+            "patient": list(share.patient) if share.patient else None,
+        }
+        is_leukocyte = share.of == "leukocytes"
+        return {"leukocytes": told if is_leukocyte else None, "per_leukocyte": None if is_leukocyte else told}
+
+
+def by_leukocytes(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Any], bool]]:
+    """What a table of the leukocytes shows of a report's ``rows``: a class, what is said of it, and whether it is none.
+
+    Classes that are neither leukocytes nor counted by them are left out, and so are all of a report that was signed
+    before there were shares of leukocytes.
+    """
+    told = [
+        (name, row.get(key), key == "per_leukocyte") for key in ("leukocytes", "per_leukocyte")
+        for name, row in rows.items()
+    ]  # fmt: skip
+    return [(name, row, beside) for name, row, beside in told if row is not None]

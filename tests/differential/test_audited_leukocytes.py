@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leukoscope.differential.audited import FEWEST, audited_count
+from leukoscope.differential.audited_leukocytes import audited_leukocytes
+
+CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "erythroblast", "platelet")
+LEUKOCYTES = (True, True, True, False, False)
+SHARE = np.array([0.34, 0.16, 0.04, 0.06, 0.30, 0.10])  # the last is none of them, which no classifier says
+ROTTEN = np.array([
+    [0.5, 0.2, 0.1, 0.1, 0.1], [0.3, 0.5, 0.0, 0.1, 0.1], [0.4, 0.1, 0.5, 0.0, 0.0], [0.1, 0.4, 0.0, 0.5, 0.0],
+    [0.1, 0.0, 0.0, 0.1, 0.8], [0.3, 0.1, 0.1, 0.1, 0.4],
+])  # fmt: skip
+GOOD = np.vstack([0.95 * np.eye(5) + 0.01, np.full((1, 5), 0.2)])
+
+
+def sample(n: int, m: int, seed: int, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Calls, what a person saw of an audit of m cells, the audit, and the truth of n cells."""
+    random = np.random.default_rng(seed)
+    truth = random.choice(6, n, p=SHARE)
+    predicted = (random.random(n)[:, None] > rates[truth].cumsum(axis=1)).sum(axis=1).clip(max=4)
+    audit = np.zeros(n, dtype=bool)
+    audit[random.permutation(n)[:m]] = True
+    return predicted, np.where(audit, truth, -1), audit, truth
+
+
+def told(share: np.ndarray) -> list[float]:
+    """What a laboratory reports: shares of the leukocytes, and erythroblasts for each of them."""
+    return [*(share[:3] / share[:3].sum()), share[3] / share[:3].sum()]
+
+
+@pytest.mark.parametrize("rates", [GOOD, ROTTEN], ids=["good", "rotten"])
+@pytest.mark.parametrize("m", [50, 150])
+def test_intervals_of_shares_of_the_leukocytes_cover(m: int, rates: np.ndarray) -> None:
+    """Of 400 samples; at 95 % fewer than 361 come once in three thousand."""
+    covered, patient = np.zeros((2, 4)), told(SHARE)
+    for seed in range(400):
+        predicted, seen, audit, truth = sample(400, m, seed, rates)
+        imaged = told(np.bincount(truth, minlength=6).astype(float))
+        for k, each in enumerate(audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)[:4]):
+            assert each is not None
+            low, high = each.composition or (0.0, np.inf)
+            covered[0, k] += low - 1e-12 <= imaged[k] <= high + 1e-12
+            low, high = each.patient or (0.0, np.inf)
+            covered[1, k] += low <= patient[k] <= high
+    assert covered.min() >= 361
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 120), st.integers(120, 300))
+def test_where_all_cells_are_leukocytes_both_counts_are_the_same(seed: int, m: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    predicted, audit = random.integers(0, 3, n), np.arange(n) < m
+    truth = np.where(audit | (random.random(n) < 0.1), random.integers(0, 3, n), -1)
+    alone = audited_leukocytes(predicted, truth, audit, CLASSES[:3], (True,) * 3)
+    for share, of_all in zip(alone, audited_count(predicted, truth, audit, 3).classes, strict=True):
+        assert share is not None
+        assert share.proportion == pytest.approx(of_all.proportion)
+        for ours, theirs in ((share.composition, of_all.composition), (share.patient, of_all.patient)):
+            assert (ours is None) == (theirs is None)
+            assert theirs is None or ours == pytest.approx(theirs)
+
+
+def test_when_all_were_seen_the_shares_are_those_of_the_cells() -> None:
+    predicted, _, _, truth = sample(300, 0, 3, GOOD)
+    found = audited_leukocytes(predicted, truth, np.ones(300, dtype=bool), CLASSES, LEUKOCYTES)
+    shares = told(np.bincount(truth, minlength=6).astype(float))
+    for each, share in zip(found[:4], shares, strict=True):
+        assert each is not None
+        assert each.proportion == pytest.approx(share)
+        assert each.composition == pytest.approx((share, share))
+    assert found[4] is None
+    assert [each.of for each in found[:4] if each] == ["leukocytes"] * 3 + ["per leukocyte"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(FEWEST, 60))
+def test_an_interval_holds_what_people_have_called_already(seed: int, m: int) -> None:
+    predicted, seen, audit, _ = sample(100, m, seed, ROTTEN)
+    seen = np.where(np.random.default_rng(seed).random(100) < 0.2, 0, seen)
+    known, rest = np.bincount(seen[seen >= 0], minlength=6), (seen < 0).sum()
+    for k, each in enumerate(audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)[:3]):
+        assert each is not None
+        assert each.composition is not None
+        whole = known[:3].sum() + rest
+        low, high = each.composition
+        assert known[k] / whole - 1e-12 <= low <= high <= (known[k] + rest) / whole + 1e-12
+
+
+def test_before_the_audit_there_are_shares_without_intervals() -> None:
+    predicted, seen, audit, _ = sample(200, FEWEST - 1, 0, GOOD)
+    for each in audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)[:4]:
+        assert each is not None
+        assert each.proportion is not None
+        assert each.composition is each.patient is None
+
+
+def test_without_a_leukocyte_there_is_no_share_of_them() -> None:
+    predicted, truth = np.array([3, 4] * 20), np.array([3, 4] * 20)
+    found = audited_leukocytes(predicted, truth, np.ones(40, dtype=bool), CLASSES, LEUKOCYTES)
+    assert [each and (each.proportion, each.composition, each.patient) for each in found] == [(None,) * 3] * 4 + [None]

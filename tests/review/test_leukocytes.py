@@ -1,0 +1,121 @@
+import json
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import insert
+
+from leukoscope.differential.audited_leukocytes import audited_leukocytes
+from leukoscope.differential.sample import Sample
+from leukoscope.review.leukocytes import LeukocyteClasses, by_leukocytes
+from leukoscope.review.opened import Opened
+from leukoscope.review.signing import digest_of, sign
+from leukoscope.review.standing import standing
+from leukoscope.review.store.accounts import local_reviewer
+from leukoscope.review.store.database import Store
+from leukoscope.review.store.events import label_cells
+from leukoscope.review.store.models import Signature
+
+from .conftest import Browserless, write_run
+
+
+def renamed(run: Path, **names: str) -> Path:
+    """The run with some of its classes called otherwise."""
+    for file in ("sample.json", "cells.csv"):
+        text = (run / file).read_text()
+        for old, new in names.items():
+            text = text.replace(old, new)
+        (run / file).write_text(text)
+    return run
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Eosinophils, neutrophils, and erythroblasts, which are counted beside them."""
+    return renamed(write_run(tmp_path / "mixed", 100, set_aside=0), LYM="erythroblast")
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store.open(f"sqlite:///{tmp_path / 'review.db'}")
+    yield opened
+    opened.engine.dispose()
+
+
+def test_a_signed_report_gives_shares_of_the_leukocytes_beside_those_of_all_cells(store, mixed):
+    opened = Opened.of(store, Sample.open(mixed))
+    ann, artefacts = local_reviewer(store, "ann"), opened.queue[:7].tolist()
+    label_cells(store, opened.id, ann, key="key-0001", rows=artefacts, label=3, source="audit")
+    label_cells(store, opened.id, ann, key="key-0002", rows=opened.queue[7:].tolist(), label=None, source="audit")
+    document = sign(store, opened, ann).document
+    eos, red, neu = np.bincount(opened.predicted[opened.queue[7:]], minlength=3)
+    assert document["leukocytes"] == eos + neu
+    rows = document["differential"]
+    assert rows["NEU"]["proportion"] == pytest.approx(neu / 100)
+    for name, key, share in (
+        ("NEU", "leukocytes", neu / (eos + neu)),
+        ("EOS", "leukocytes", eos / (eos + neu)),
+        ("erythroblast", "per_leukocyte", red / (eos + neu)),
+    ):
+        told = rows[name][key]
+        assert told["as_reviewed"] == told["proportion"] == pytest.approx(share)
+        assert told["composition"] == pytest.approx([share, share])
+        assert told["patient"][0] < share < told["patient"][1]
+    assert rows["erythroblast"]["leukocytes"] is rows["NEU"]["per_leukocyte"] is None
+
+
+def test_shares_under_way_are_those_of_the_audit(store, mixed):
+    opened = Opened.of(store, Sample.open(mixed))
+    seen = opened.queue[:40]
+    ann = local_reviewer(store, "ann")
+    label_cells(store, opened.id, ann, key="key-0001", rows=seen.tolist(), label=None, source="audit")
+    truth, audit = np.full(100, -1), np.zeros(100, bool)
+    truth[seen], audit[seen] = opened.predicted[seen], True
+    expected = audited_leukocytes(opened.predicted, truth, audit, opened.classes, (True, False, True))
+    with store.reading() as session:
+        assert standing(session, opened).leukocytes.audited == tuple(expected)
+
+
+def test_the_pages_and_the_file_show_them_and_blind_ones_do_not(serving, store, mixed, tmp_path):
+    ann = Browserless(serving(mixed, store=store, reviewer="ann"))
+    token = ann.token()
+    ann.label(list(range(100)), None, key="key-0001", token=token, source="audit")
+    assert "Per 100 leukocytes" in ann.http.get("/samples/1").text
+    blind = Browserless(serving(mixed, store=store, reviewer="bob", blind=True))
+    assert "leukocytes" not in blind.http.get("/samples/1").text
+    ann.http.post("/samples/1/sign", data={"csrf": token})
+    page = ann.http.get("/samples/1/signed").text
+    assert "erythroblast (beside them)" in page
+    answer = ann.http.get("/samples/1/signed.json")
+    assert answer.headers["content-disposition"] == "attachment; filename=signed.json"
+    told = answer.json()
+    assert digest_of(told["document"]) == told["sha256"]
+    assert told["document"]["differential"]["NEU"]["leukocytes"]["as_reviewed"] > 0
+    assert blind.http.get("/samples/1/signed.json").status_code == 403
+
+
+def test_a_report_that_was_signed_without_them_is_still_shown(serving, store, mixed, tmp_path):
+    other = Store.open(f"sqlite:///{tmp_path / 'other.db'}")
+    opened = Opened.of(other, Sample.open(mixed))
+    document = dict(sign(other, opened, local_reviewer(other, "ann"), unproved=True).document)
+    del document["leukocytes"], document["assumed_leukocytes"]
+    for row in document["differential"].values():
+        del row["leukocytes"], row["per_leukocyte"]
+    ann = Browserless(serving(mixed, store=store, reviewer="ann"))
+    with store.writing() as session:
+        signed = {"sample_id": 1, "reviewer_id": 1, "sha256": digest_of(document), "document": document}
+        session.execute(insert(Signature).values(**signed, time=datetime.fromisoformat(document["time"])))
+    page = ann.http.get("/samples/1/signed")
+    assert page.status_code == 200
+    assert "Per 100 leukocytes" not in page.text
+    assert by_leukocytes(document["differential"]) == []
+
+
+def test_what_a_laboratory_said_of_its_classes_when_it_classified_holds(mixed):
+    sample = Sample.open(renamed(mixed, EOS="hairy-ish"))
+    assert LeukocyteClasses.of(sample) == LeukocyteClasses((True, False, True), ("hairy-ish",))
+    told = {"hairy-ish": None, "erythroblast": None, "NEU": {"value": 1.0}}
+    differential = {"assumed_leukocytes": [], "classes": {name: {"leukocytes": row} for name, row in told.items()}}
+    (mixed / "differential.json").write_text(json.dumps(differential))
+    assert LeukocyteClasses.of(Sample.open(mixed)) == LeukocyteClasses((False, False, True), ())
