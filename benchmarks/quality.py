@@ -46,18 +46,19 @@ def main() -> None:
     half = np.random.default_rng(given.seed).permutation(half)
     if given.splits:
         chosen = cells.select(half[:5000])
-        _rates(measure(chosen, jobs=1), _classes(chosen, given), given)
+        _rates(measure(chosen, jobs=1), _classes(chosen), given)
         return
     taught, held = np.split(half, [min(given.cells, 2 * len(half) // 3)])
     teaching = cells.select(taught)
-    limits = learn_quality(measure(teaching, jobs=1), _classes(teaching, given), false_alarm=given.false_alarm)
+    classes = None if given.one_class else _classes(teaching)
+    limits = learn_quality(measure(teaching, jobs=1), classes, false_alarm=given.false_alarm)
     print(f"{given.set}, {given.half} half: limits of {len(taught)} cells, {100 * limits.alarms:.2f} % of them beyond")
     _faults(cells, held, limits, given.spoiled)
     _false_alarms(cells.select(held), limits)
 
 
-def _classes(cells: CellSet, given: argparse.Namespace) -> np.ndarray | None:
-    return None if given.one_class or "label" not in cells.cells else cells.cells["label"].to_numpy(dtype=object)
+def _classes(cells: CellSet) -> np.ndarray | None:
+    return cells.cells["label"].to_numpy(dtype=object) if "label" in cells.cells.columns else None
 
 
 def _faults(cells: CellSet, held: np.ndarray, limits: QualityLimits, count: int) -> None:
@@ -97,7 +98,7 @@ def _rates(table: pd.DataFrame, classes: np.ndarray | None, given: argparse.Name
     rates, of_each = [], []
     for seed in range(given.splits):
         taught, held = np.split(np.random.default_rng(seed).permutation(len(table)), [given.cells])
-        own = None if classes is None else classes[taught]
+        own = None if classes is None or given.one_class else classes[taught]
         limits = learn_quality(table.iloc[taught], own, false_alarm=given.false_alarm)
         lost = pd.Series(100.0 * (reasons(table.iloc[held], limits) != ""))
         rates.append(lost.mean())
