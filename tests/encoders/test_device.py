@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from leukoscope.common.errors import InputError
+from leukoscope.encoders.backbone import outline
 from leukoscope.encoders.device import autocast, pick_device, pick_dtype
 
 
@@ -24,6 +25,15 @@ def test_auto_precision_never_emulates() -> None:
     native = torch.cpu._is_avx512_bf16_supported()
     assert pick_dtype(cpu, "auto") == (torch.bfloat16 if native else torch.float32)
     assert pick_dtype(cpu, "fp32") == torch.float32
+
+
+def test_auto_trains_channel_by_channel_networks_on_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    cpu, plain, by_channel = torch.device("cpu"), outline("resnet18"), outline("tf_efficientnet_lite0")
+    assert pick_dtype(cpu, trained=plain) == pick_dtype(cpu) == torch.bfloat16
+    assert pick_dtype(cpu, trained=by_channel) == torch.float32
+    assert pick_dtype(cpu, "bf16", trained=by_channel) == torch.bfloat16
+    assert pick_dtype(cpu, trained=outline("no_such_network")) == torch.bfloat16
 
 
 def test_unknown_and_impossible_precisions_are_refused() -> None:

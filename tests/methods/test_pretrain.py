@@ -27,7 +27,7 @@ SMALL = {
     "backbone": "test_resnet",
     "size": 24,
     "method_settings": {"queue": 32, "norm_groups": 2},
-    "train": {"epochs": 3, "batch": 8, "log_steps": 2, "monitor_cells": 32, "device": "cpu"},
+    "train": {"epochs": 3, "batch": 8, "log_steps": 2, "monitor_cells": 32, "device": "cpu", "precision": "fp32"},
 }
 
 
@@ -233,7 +233,14 @@ def test_activations_made_anew_change_nothing(few_cells: Path, tmp_path: Path, m
                 "size": 32,
                 "drop_path": 0.3,
                 "policy": {"views": [{"count": 2, "rotation": {"degrees": 180}}]},
-                "train": {"epochs": 2, "batch": 16, "device": "cpu", "monitor_cells": 0, "recompute": recompute},
+                "train": {
+                    "epochs": 2,
+                    "batch": 16,
+                    "device": "cpu",
+                    "precision": "fp32",
+                    "monitor_cells": 0,
+                    "recompute": recompute,
+                },
             },
             where="test",
         )

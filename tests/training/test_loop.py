@@ -68,7 +68,7 @@ def run(
 ) -> Regression:
     out.mkdir(exist_ok=True)
     chosen = TrainSettings.parse(
-        {"epochs": 3, "batch": 10, "lr": 0.01, "device": "cpu", "log_steps": 2, **settings}, "x"
+        {"epochs": 3, "batch": 10, "lr": 0.01, "device": "cpu", "precision": "fp32", "log_steps": 2, **settings}, "x"
     )
     source = Batches([cells], chosen.batch, chosen.seed)
     monitor = Monitor(source, lambda pixels: pixels.float() / 255, 20, 0)

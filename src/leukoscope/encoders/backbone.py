@@ -78,6 +78,12 @@ def create_backbone(
     return backbone
 
 
+def outline(name: str) -> nn.Module:
+    """The network that timm calls ``name``, without weights or cost, to see how it is built; nothing if it has none."""
+    with torch.device("meta"):
+        return timm.create_model(name) if timm.is_model(name) else nn.Identity()
+
+
 def feature_width(backbone: nn.Module) -> int:
     """How many features a cell has: D of what ``backbone`` gives, ``(B, D)``."""
     return int(backbone.num_features)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 from leukoscope.common.errors import InputError
 
@@ -36,11 +37,13 @@ def pick_head_device(name: str = "auto") -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def pick_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+def pick_dtype(device: torch.device, precision: str = "auto", *, trained: nn.Module | None = None) -> torch.dtype:
     """The dtype that autocast computes in on ``device``.
 
     ``auto`` is bfloat16 where the hardware multiplies it natively (Ampere and later, AVX512-BF16) and float32
-    elsewhere: emulated bfloat16 is slower than float32, and float16 overflows without loss scaling.
+    elsewhere: emulated bfloat16 is slower than float32, and float16 overflows without loss scaling. It is float32,
+    too, where a network is to be ``trained`` on a CPU that convolves channel by channel (EfficientNet, ConvNeXt,
+    Xception): in bfloat16 its backward pass takes longer than all of float32's (``benchmarks/precision.py``).
 
     Raises:
         InputError: when the precision is unknown, or asked for on hardware that only emulates it.
@@ -53,16 +56,19 @@ def pick_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
         if device.type == "cpu":
             raise InputError("precision fp16: the CPU has no fast float16; use fp32, or auto")
         return torch.float16
-    if _has_bfloat16(device):
+    slow = precision == "auto" and device.type == "cpu" and trained is not None and _by_channel(trained)
+    if _has_bfloat16(device) and not slow:
         return torch.bfloat16
     if precision == "bf16":
         raise InputError(f"precision bf16: {device.type} has no native bfloat16 here; use fp32, or auto")
     return torch.float32
 
 
-def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:
-    """Autocast for ``precision`` on ``device``; does nothing for float32. Raises as :func:`pick_dtype`."""
-    dtype = pick_dtype(device, precision)
+def autocast(
+    device: torch.device, precision: str = "auto", *, trained: nn.Module | None = None
+) -> AbstractContextManager[object]:
+    """Autocast for ``precision`` on ``device``; does nothing for float32. Takes and raises as :func:`pick_dtype`."""
+    dtype = pick_dtype(device, precision, trained=trained)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
@@ -72,3 +78,8 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
     return False
+
+
+def _by_channel(network: nn.Module) -> bool:
+    """Whether any convolution of ``network`` sees one channel at a time."""
+    return any(isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1 for part in network.modules())

@@ -14,7 +14,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json, refuse_folder
 from leukoscope.common.runs import RunFolder, clear_run, log, run_folder, run_mark
 from leukoscope.common.settings import read_yaml
-from leukoscope.encoders.backbone import create_backbone
+from leukoscope.encoders.backbone import create_backbone, outline
 from leukoscope.encoders.bundle import Encoder, EncoderInfo
 from leukoscope.encoders.stem import match_stem
 from leukoscope.encoders.timminfo import config_of
@@ -77,7 +77,7 @@ def pretrain(
         rank_zero_only(_clear)(sets, out, settings)
     if _finished(out, recipe):
         return out / "encoder"
-    fabric = create_fabric(settings.train)
+    fabric = create_fabric(settings.train, outline(settings.backbone))
     fabric.launch()
     if not fabric.is_global_zero:
         _train(fabric, sets, out, settings, classes)
@@ -220,7 +220,7 @@ def _labels(sets: Sequence[CellSet], classes: Classes | None) -> np.ndarray | No
 
 def _clear(sets: Sequence[CellSet], out: Path, settings: PretrainSettings) -> None:
     """Delete the run that stands in the way, once what would stop the new one at its start has been looked at."""
-    create_fabric(settings.train)
+    create_fabric(settings.train, outline(settings.backbone))
     Batches(sets, settings.train.batch, settings.train.seed, weights=settings.set_weights)
     clear_run(out, "pretrain")
 

@@ -98,7 +98,7 @@ class Trainer:
 
     def logits(self, network: nn.Module, images: Tensor) -> Tensor:
         """Logits ``(B, K)`` float32 of prepared images."""
-        with autocast(self.device, self.settings.precision):
+        with autocast(self.device, self.settings.precision, trained=network):
             logits: Tensor = network(images.to(memory_format=torch.channels_last))
         return logits.float()
 

@@ -2,6 +2,7 @@ import inspect
 
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from leukoscope.common.errors import InputError
@@ -12,8 +13,8 @@ from leukoscope.training.sharding import shard
 _PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
 
-def create_fabric(settings: TrainSettings) -> Fabric:
-    """Fabric for the devices, nodes and precision asked for; one process a device.
+def create_fabric(settings: TrainSettings, network: nn.Module | None = None) -> Fabric:
+    """Fabric for the devices, nodes and precision asked for, by which ``network`` is trained; one process a device.
 
     Raises:
         InputError: when this machine lacks a device, the hardware the precision, or it cannot be shared out.
@@ -23,7 +24,7 @@ def create_fabric(settings: TrainSettings) -> Fabric:
         raise InputError(f"--device {settings.device} names one device; with --devices {settings.devices} give cuda")
     if device.type == "cuda" and settings.devices > torch.cuda.device_count():
         raise InputError(f"--devices {settings.devices}: torch sees {torch.cuda.device_count()} CUDA devices here")
-    dtype = pick_dtype(device, settings.precision)
+    dtype = pick_dtype(device, settings.precision, trained=network)
     if settings.shard and dtype is torch.float16:
         raise InputError("train.shard goes with precision fp32 or bf16, not with fp16, whose losses are scaled")
     several = settings.devices * settings.nodes > 1
