@@ -132,6 +132,7 @@ def test_with_accounts_nobody_is_named_on_the_command_line(mistake, sample, url,
             ("{run}", "--export", "x.csv", "--agree", "1", "{run}"),
             "--export x.csv: writes the labels of one run; 2",
         ),
+        (("{run}", "--attention", "/no/such/run"), "--attention /no/such/run: no attention.parquet there"),
         (("{run}", "--host", "203.0.113.7.9"), "--host 203.0.113.7.9: others could reach this page"),
     ],
 )

@@ -1,12 +1,16 @@
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leukoscope.cli.output import say
 from leukoscope.common.errors import InputError
+
+if TYPE_CHECKING:
+    from leukoscope.review.attention import Attention
+    from leukoscope.review.web.desk import Desk
 
 
 def review(
@@ -30,6 +34,13 @@ def review(
         float,
         typer.Option(help="Points of per cent to which the audit must know every class to sign.", min=0.1, max=50),
     ] = 2.0,
+    attention: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Sort by the attention of a run of mil, too.")
+    ] = None,
+    attention_head: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model of --attention, as HEAD or ENCODER/HEAD; by default the first."),
+    ] = None,
     add_user: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make an account, or give it a new role and password, and end.")
     ] = None,
@@ -51,10 +62,12 @@ def review(
     if export:
         _export(folders, store, export, agree, overwrite=overwrite)
         return
+    from leukoscope.review.attention import Attention
     from leukoscope.review.serve import open_desk, serve
     from leukoscope.review.store.accounts import add_reviewer, close_account
     from leukoscope.review.store.database import Store
 
+    looked = Attention.read(attention, head=attention_head) if attention else None
     opened = Store.open(store or _store_beside(folders[0]))
     if add_user:
         add_reviewer(opened, add_user, role, _password(add_user))
@@ -64,9 +77,18 @@ def review(
         say(f"{close_user}: closed")
     else:
         desk = open_desk(
-            opened, folders, host=host, proxy=proxy, reviewer=reviewer, blind=blind, precision=points / 100
-        )
+            opened, folders, host=host, proxy=proxy, reviewer=reviewer, blind=blind, precision=points / 100,
+            attention=looked,
+        )  # fmt: skip
+        if looked:
+            _say_attention(looked, desk)
         serve(desk, host=host, port=port, browser=not no_browser, proxy=proxy)
+
+
+def _say_attention(looked: "Attention", desk: "Desk") -> None:
+    for sample in desk.samples.values():
+        of = f"{sample.looked_at:,} of {len(sample.predicted):,} cells"
+        say(f"{sample.name}: attention of {looked.encoder}, {looked.head}, for {of}")
 
 
 def _require_extra() -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from sqlalchemy.orm import Session
 from leukoscope.differential.sample import Sample
 from leukoscope.report.drawing import png
 from leukoscope.report.galleries import visible
+from leukoscope.review.attention import Attention
 from leukoscope.review.contrast import with_contrast
 from leukoscope.review.heat import drawn_heat
 from leukoscope.review.map import CellMap
-from leukoscope.review.store.cells import import_sample
+from leukoscope.review.store.cells import SET_ASIDE, import_sample
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow, SampleRow
 
@@ -32,6 +34,8 @@ class Opened:
 
     ``predicted`` int64 ``(N,)``, ``counted`` bool ``(N,)``; ``queue`` int64: rows of the cells counted, in the order
     that was drawn for the audit. ``precision`` is the half width to which the audit must know every class's share.
+    ``attention`` float64 ``(N,)`` is what a model of patients gave each cell, NaN where it has not looked, and None
+    where no cell of the sample was looked at.
     """
 
     id: int
@@ -40,10 +44,19 @@ class Opened:
     counted: np.ndarray
     queue: np.ndarray
     precision: float = PRECISION
+    attention: np.ndarray | None = None
     _explaining: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(cls, store: Store, sample: Sample, *, seed: int | None = None, precision: float = PRECISION) -> "Opened":
+    def of(
+        cls,
+        store: Store,
+        sample: Sample,
+        *,
+        seed: int | None = None,
+        precision: float = PRECISION,
+        attention: Attention | None = None,
+    ) -> "Opened":
         """Open ``sample`` on ``store``, which takes its cells in where it has not.
 
         Raises:
@@ -54,7 +67,10 @@ class Opened:
         with store.reading() as session:
             wanted = select(CellRow.row).where(CellRow.sample_id == sample_id, CellRow.gallery >= 0)
             queue = np.array(session.scalars(wanted.order_by(CellRow.shuffled)).all(), dtype=np.int64)
-        return cls(sample_id, sample, sample.predicted, sample.counted, queue, precision)
+        looked = None if attention is None else attention.of(sample.table["cell_id"])
+        if looked is not None and np.isnan(looked).all():
+            looked = None
+        return cls(sample_id, sample, sample.predicted, sample.counted, queue, precision, looked)
 
     @property
     def name(self) -> str:
@@ -106,6 +122,31 @@ class Opened:
     @cached_property
     def _heats(self) -> Callable[[int], bytes]:
         return lru_cache(maxsize=256)(lambda row: drawn_heat(self.sample, row))
+
+    @property
+    def looked_at(self) -> int:
+        """How many of its cells a model of patients has looked at."""
+        return 0 if self.attention is None else int(np.isfinite(self.attention).sum())
+
+    def attention_of(self, row: int) -> float | None:
+        """The attention that a cell was given; None where it is not known."""
+        given = float("nan") if self.attention is None else float(self.attention[row])
+        return None if math.isnan(given) else given
+
+    def by_attention(self, gallery: int | None) -> np.ndarray:
+        """Rows of the cells of a gallery, int64, those with most attention first and those without last.
+
+        Args:
+            gallery: a class index, :data:`~leukoscope.review.store.cells.SET_ASIDE`, or None for all cells.
+        """
+        order = self._by_attention
+        return order if gallery is None else order[np.where(self.counted, self.predicted, SET_ASIDE)[order] == gallery]
+
+    @cached_property
+    def _by_attention(self) -> np.ndarray:
+        given = np.full(len(self.predicted), np.nan) if self.attention is None else self.attention
+        order: np.ndarray = np.argsort(-given, kind="stable")  # NaN comes last
+        return order
 
     @cached_property
     def map(self) -> CellMap:

@@ -10,6 +10,7 @@ import uvicorn
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.sample import Sample
+from leukoscope.review.attention import Attention
 from leukoscope.review.opened import PRECISION, Opened
 from leukoscope.review.store.accounts import has_accounts, local_reviewer
 from leukoscope.review.store.database import Store
@@ -27,6 +28,7 @@ def open_desk(
     reviewer: str | None = None,
     blind: bool = False,
     precision: float = PRECISION,
+    attention: Attention | None = None,
 ) -> Desk:
     """Open samples for review, by one local reviewer or by those who have accounts.
 
@@ -38,10 +40,11 @@ def open_desk(
         reviewer: the local reviewer; by default as the system calls the user.
         blind: hide from everybody what the classifier and others say.
         precision: the half width to which an audit must know every class's share (0.02: two points).
+        attention: of a model of patients, by which galleries can be sorted.
 
     Raises:
-        InputError: when a sample cannot be opened, ``proxy`` is no address, accounts are needed and there are none, or
-            there is no ``reviewer`` and the system does not know who its user is.
+        InputError: when a sample cannot be opened, ``attention`` is of no cell of any, ``proxy`` is no address,
+            accounts are needed and there are none, or there is no ``reviewer`` and the system does not know its user.
     """
     accounts = has_accounts(store)
     if proxy is not None and not _is_address(proxy):
@@ -54,7 +57,9 @@ def open_desk(
         )
     if accounts and reviewer is not None:
         raise InputError(f"--reviewer {reviewer}: this store has accounts; log in on the page")
-    samples = [Opened.of(store, Sample.open(run), precision=precision) for run in runs]
+    samples = [Opened.of(store, Sample.open(run), precision=precision, attention=attention) for run in runs]
+    if attention is not None and all(sample.attention is None for sample in samples):
+        raise InputError(f"--attention: {attention.encoder}, {attention.head} looked at no cell of these samples")
     local = None if accounts else local_visitor(store, local_reviewer(store, reviewer or _user()))
     return Desk(store, {sample.id: sample for sample in samples}, local, blind)
 

@@ -106,7 +106,7 @@ def gallery_page(
     if sort is Sort.NOVELTY:
         wanted.append(CellRow.novelty.is_not(None))
     if unseen:
-        wanted.append(_unseen(by))
+        wanted.append(unseen_by(by))
     here = tuple_(key, CellRow.row)
     if after is not None:
         last = _parsed(after)
@@ -124,7 +124,7 @@ def audit_queue(session: Session, sample_id: int, *, size: int, by: int | None =
     For the reviewer ``by``, who reviews blind, those that this reviewer has none of.
     """
     # By ``set_aside``, not ``gallery``: a range of that would lead SQLite to an index of another order.
-    wanted = (CellRow.sample_id == sample_id, _unseen(by), CellRow.set_aside == "")
+    wanted = (CellRow.sample_id == sample_id, unseen_by(by), CellRow.set_aside == "")
     return session.scalars(select(CellRow).where(*wanted).order_by(CellRow.shuffled).limit(size)).all()
 
 
@@ -141,7 +141,7 @@ def cells_at(session: Session, sample_id: int, rows: Sequence[int]) -> list[Cell
     return [by_row[row] for row in rows if row in by_row]
 
 
-def _unseen(by: int | None) -> ColumnElement[bool]:
+def unseen_by(by: int | None) -> ColumnElement[bool]:
     """That nobody has an opinion of a cell, or not the reviewer ``by``."""
     if by is None:
         return CellRow.opinions == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -16,12 +17,22 @@ from leukoscope.review.store.accounts import Visitor
 from leukoscope.review.store.cells import SET_ASIDE, Sort, audit_queue, cells_at, disputes, gallery_page
 from leukoscope.review.store.events import Source
 from leukoscope.review.store.models import CellRow, Opinion, Signature
+from leukoscope.review.store.ordered import page_of
 from leukoscope.review.web.desk import AtDesk, AtSample, Desk, Reader, Row
 from leukoscope.review.web.templates import page
 
 router = APIRouter()
 A_PAGE, A_TURN = 60, 24
 """Cells on a page of a gallery; cells of the audit at once."""
+
+
+class Order(StrEnum):
+    """In which order a gallery can be asked for: those that the store keeps, and by a patient model's attention."""
+
+    DOUBT = Sort.DOUBT.value
+    NOVELTY = Sort.NOVELTY.value
+    CHANCE = Sort.CHANCE.value
+    ATTENTION = "attention"
 
 
 @dataclass(frozen=True)
@@ -80,24 +91,23 @@ class Shown:
 def gallery(
     sample: AtSample, desk: AtDesk, who: Reader, view: AtView,
     of: GalleryNumber = None,
-    sort: Sort = Sort.DOUBT, unseen: bool = False, after: str | None = None,
+    sort: Order = Order.DOUBT, unseen: bool = False, after: str | None = None,
 ) -> Response:  # fmt: skip
     """Cells that were called one class, or set aside, or all."""
     if of is not None and not SET_ASIDE <= of < len(sample.classes):
         raise HTTPException(404, "there is no such class")
-    # A gallery of one class would tell what a blind reviewer must not know.
-    of = None if view.blind else of
+    if sort is Order.ATTENTION and sample.attention is None:
+        raise HTTPException(404, "no attention is known here; start leukoscope review with --attention")
+    # A gallery of one class, or in an order, would tell what a blind reviewer must not know.
+    of, sort = (None, Order.CHANCE) if view.blind else (of, sort)
+    asked_for: dict[str, Any] = {
+        "size": A_PAGE, "after": after, "unseen": unseen, "by": who.reviewer_id if view.blind else None
+    }  # fmt: skip
     with desk.store.reading() as session:
-        found = gallery_page(
-            session,
-            sample.id,
-            gallery=of,
-            sort=sort,
-            size=A_PAGE,
-            after=after,
-            unseen=unseen,
-            by=who.reviewer_id if view.blind else None,
-        )
+        if sort is Order.ATTENTION:
+            found = page_of(session, sample.id, sample.by_attention(of), **asked_for)
+        else:
+            found = gallery_page(session, sample.id, gallery=of, sort=Sort(sort), **asked_for)
         title = "All cells" if of is None else "Set aside" if of == SET_ASIDE else f"Called {sample.classes[of]}"
         asked = {"of": "" if of is None else of, "sort": sort.value, "unseen": str(unseen).lower()}
         following = None if found.after is None else {**asked, "after": found.after}
@@ -139,7 +149,8 @@ def show_cells(
     kept = {"low": view.low, "high": view.high, "zoom": view.zoom, "blind": str(view.blind).lower()}
     magnification = Magnification.of(sample.sample.cellset)
     return page(
-        "cells.html.j2", who, sample=sample, title=title, source=source, view=view, sorts=list(Sort),
+        "cells.html.j2", who, sample=sample, title=title, source=source, view=view,
+        sorts=[order for order in Order if order is not Order.ATTENTION or sample.attention is not None],
         cells=_shown(session, sample, who, view, cells),
         following=None if following is None else "?" + urlencode({**following, **kept}),
         filters=filters, blind_always=desk.blind,

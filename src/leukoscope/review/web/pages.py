@@ -62,7 +62,8 @@ def history(sample: AtSample, desk: AtDesk, who: Reader, row: Row, heat: bool = 
         if desk.blind:
             wanted = wanted.where(Action.reviewer_id == who.reviewer_id)
         events = session.execute(wanted).all()
-    return page("history.html.j2", who, sample=sample, cell=cell, events=events, blind=desk.blind, heat=heat)
+    return page("history.html.j2", who, sample=sample, cell=cell, events=events, blind=desk.blind, heat=heat,
+                attention=sample.attention_of(row))  # fmt: skip
 
 
 @router.post("/samples/{sample_id}/sign")
