@@ -1,3 +1,6 @@
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import select, update
 
@@ -72,6 +75,17 @@ def test_failures_make_who_failed_wait_and_nobody_else(store, ann):
         for attempt in session.scalars(select(LoginAttempt)):
             attempt.time -= timedelta(minutes=16)
     assert log_in(store, "ann", PASSWORD, "10.0.0.9")
+
+
+def test_many_attempts_at_once_are_no_more_than_one_after_another(store, ann):
+    def attempt(_: int) -> str:
+        with pytest.raises((LoginRefused, TooManyAttempts)) as refused:
+            log_in(store, "ann", "wrong", "10.0.0.9")
+        return refused.type.__name__
+
+    with ThreadPoolExecutor(16) as pool:
+        told = Counter(pool.map(attempt, range(32)))
+    assert told == {"LoginRefused": MOST_FAILURES, "TooManyAttempts": 32 - MOST_FAILURES}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from leukoscope.common.errors import InputError, LeukoscopeError
@@ -22,6 +22,7 @@ MOST_FAILURES = 5
 """Of one name from one address within the window; then both wait."""
 MOST_FAILURES_OF_ADDRESS = 30
 MOST_FAILURES_OF_NAME = 50
+_ATTEMPTS_LOCK = 5_1749_2027  # any number that nobody else locks
 _HASHER = PasswordHasher()
 # Each takes 64 MiB: many at once would be a way to exhaust the machine.
 _HASHING = threading.BoundedSemaphore(2)
@@ -162,6 +163,9 @@ def _attempted(store: Store, name: str, address: str) -> int:
     """Count the attempt before it is judged, so that many at once are counted too."""
     since = _now() - WINDOW
     with store.writing() as session:
+        # SQLite has one writer; on PostgreSQL those who try at once would not see each other's attempts.
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ATTEMPTS_LOCK})
         session.execute(delete(LoginAttempt).where(LoginAttempt.time < since - WINDOW))
         of_name, of_address = LoginAttempt.name == name, LoginAttempt.address == address
         limits = (
