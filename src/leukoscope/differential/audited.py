@@ -10,7 +10,7 @@ from scipy.stats import norm
 FEWEST = 20
 """Audit cells below which no interval is given."""
 
-_Z = float(norm.ppf(0.975))
+Z95 = float(norm.ppf(0.975))  # half of a 95 % interval, in standard errors
 
 
 class Interval(NamedTuple):
@@ -129,7 +129,7 @@ def _class_of(called: np.ndarray, true: np.ndarray, seen: np.ndarray, drawn: np.
     composition = Interval(*(float(np.clip(centre + sign * half, *bounds)) for sign in (-1, 1)))
     # The cells imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
     share = float(np.clip((centre * n + 2) / (n + 4), 0.0, 1.0))
-    whole = math.hypot(half, _Z * math.sqrt(share * (1 - share) / (n + 4)))
+    whole = math.hypot(half, Z95 * math.sqrt(share * (1 - share) / (n + 4)))
     patient = Interval(max(0.0, share - whole), min(1.0, share + whole))
     return AuditedClass(proportion, composition, patient, confirmed)
 
@@ -145,4 +145,4 @@ def _half_width(missed: float, wrongly: float, m: int, rest: int, n: int) -> flo
         return 0.0
     more, less = (missed + 1) / (m + 2), (wrongly + 1) / (m + 2)
     spread = more + less - (more - less) ** 2
-    return rest / n * _Z * math.sqrt(spread / (m + 2) + spread / rest)
+    return rest / n * Z95 * math.sqrt(spread / (m + 2) + spread / rest)

@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
-from leukoscope.differential.audited import FEWEST, Interval
+from leukoscope.differential.audited import FEWEST, Z95, Interval
 from leukoscope.differential.leukocytes import kind_of
-
-_Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def _share(counted: _Counted, k: int, among: np.ndarray) -> tuple[float | None, 
     composition = Interval(*(float(np.clip(end, *bounds)) for end in ends))
     # The leukocytes imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
     share = float(np.clip((sum(ends) / 2 * whole + 2) / (whole + 4), 0.0, 1.0))
-    half = math.hypot((ends[1] - ends[0]) / 2, _Z * math.sqrt(share * (1 - share) / (whole + 4)))
+    half = math.hypot((ends[1] - ends[0]) / 2, Z95 * math.sqrt(share * (1 - share) / (whole + 4)))
     return proportion, composition, Interval(max(0.0, share - half), min(1.0, share + half))
 
 
@@ -122,7 +119,7 @@ def _fieller(part: float, whole: float, spread: np.ndarray, rest: int, m: int) -
     """The ratios that part and whole, of m audit cells carried to ``rest``, do not refuse; None where any may be."""
     if rest == 0:
         return part / whole, part / whole
-    error = _Z**2 * rest**2 * (1 / m + 1 / rest)
+    error = Z95**2 * rest**2 * (1 / m + 1 / rest)
     a = whole**2 - error * spread[1, 1]
     b = part * whole - error * spread[0, 1]
     c = part**2 - error * spread[0, 0]
