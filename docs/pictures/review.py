@@ -5,6 +5,7 @@ Command: .venv/bin/python docs/pictures/review.py [RUN]
 Without RUN, a sample is simulated, embedded by an encoder of random weights and classified, for the look alone.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,7 @@ def main() -> None:
         assert server.stdout is not None
         address = server.stdout.readline().split()[2]
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=options)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         page = browser.new_page(viewport={"width": 1100, "height": 800})
         page.goto(f"{address}samples/1/gallery?of=0")
         for key in ("1", "Enter", "2", "Shift+ArrowRight", "Shift+ArrowRight"):
