@@ -109,7 +109,8 @@ def _summary(differential: dict[str, Any], set_aside: int, *, ranged: bool) -> l
     said.append(f"Outside the reference range: {', '.join(flags)}." if flags else _NO_FLAG[ranged])
     # A sample may have been classified before this was told.
     if assumed := differential.get("assumed_leukocytes"):
-        said.append(f"Taken to be leukocytes, as nothing is known of them: {', '.join(assumed)} (--leukocytes says).")
+        names = ", ".join(assumed)
+        said.append(f"Taken to be leukocytes, as nothing is known of them: {names} (say otherwise with --leukocytes).")
     novelty = differential["novelty"]
     if novelty and novelty["flag"]:
         said.append(
