@@ -47,7 +47,13 @@ def test_a_classifier_travels_with_its_encoder(
     features, probabilities = session.run(None, {"pixels": cells.read(slice(None))})
     classifier = Classifier.load(made / "classifier")
     wanted = classifier.probabilities(
-        embed(cells, random_encoder("test_resnet", cells, size=32), device="cpu", readout=Readout(stages=2)).x
+        embed(
+            cells,
+            random_encoder("test_resnet", cells, size=32),
+            device="cpu",
+            precision="fp32",
+            readout=Readout(stages=2),
+        ).x
     )
     assert features.shape == (120, classifier.info.feature_dim)
     np.testing.assert_allclose(probabilities, wanted, atol=1e-3)

@@ -58,7 +58,7 @@ def test_a_saved_encoder_gives_the_same_features(make_set: MakeSet, tmp_path: Pa
 def test_mirrored_cells_are_stored_as_those_of_mirrored_images(make_set: MakeSet, tmp_path: Path) -> None:
     cellset = make_set()
     encoder = random_encoder("resnet18", cellset, size=32, seed=0)
-    features = embed(cellset, encoder, tmp_path / "f.h5ad", batch=8, flipped=True, device="cpu")
+    features = embed(cellset, encoder, tmp_path / "f.h5ad", batch=8, flipped=True, device="cpu", precision="fp32")
     back = Features.read(tmp_path / "f.h5ad")
     assert back.flipped is not None
     assert np.array_equal(back.flipped, features.flipped)

@@ -189,7 +189,7 @@ def test_networks_are_fine_tuned_on_few_cells_as_heads_are(tmp_path: Path) -> No
     found = features()
     cellset = images_of(found, tmp_path / "cells.set")
     given = {"encoder": "random:test_resnet", "size": 8, "preset": None, "stages": {"all": {"epochs": 6, "lr": 0.01}}}
-    plans = {"tuned": FinetunePlan.of({**given, "batch": 8, "device": "cpu"}, "x")}
+    plans = {"tuned": FinetunePlan.of({**given, "batch": 8, "device": "cpu", "precision": "fp32"}, "x")}
     few = FewLabels(counts=(6, 30), draws=2, heads=("knn-1",), finetune=("tuned",))
     results = evaluate({"e": found}, tmp_path / "run", **QUICK, cellset=cellset, finetune=plans, few=few)
     scores = results["few_labels"]["scores"]
