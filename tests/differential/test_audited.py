@@ -53,6 +53,16 @@ def test_intervals_cover_even_where_the_classifier_is_badly_wrong(m: int) -> Non
     assert raw[0] < 40
 
 
+def test_an_estimate_lies_in_its_interval_and_not_below_what_was_seen() -> None:
+    """A rare class that others were called: what is taken off for them could exceed what was called at all."""
+    for seed in range(100):
+        predicted, seen, audit, _ = sample(400, 120, seed)
+        for k, each in enumerate(audited_count(predicted, seen, audit, 4).classes):
+            assert each.composition is not None
+            assert each.composition.low - 1e-9 <= each.proportion <= each.composition.high + 1e-9
+            assert each.proportion >= (seen == k).mean() - 1e-12
+
+
 def test_when_all_were_seen_the_composition_is_known() -> None:
     predicted, _, _, truth = sample(200, 0, 3)
     found = audited_count(predicted, truth, np.ones(200, dtype=bool), 4)

@@ -118,14 +118,14 @@ def _class_of(called: np.ndarray, true: np.ndarray, seen: np.ndarray, drawn: np.
     confirmed, still_called = int((true & seen).sum()), int((called & ~seen).sum())
     missed, wrongly = _errors(called, true, drawn)
     rectifier = (missed - wrongly) / m if m else 0.0
-    proportion = float(np.clip((confirmed + still_called + rest * rectifier) / n, 0.0, 1.0))
+    # What people have called is known, whatever the rest may be.
+    bounds = confirmed / n, 1 - (int(seen.sum()) - confirmed) / n
+    proportion = float(np.clip((confirmed + still_called + rest * rectifier) / n, *bounds))
     if m < FEWEST and rest:
         return AuditedClass(proportion, None, None, confirmed)
     # One error more of each direction: of Bonett and Price.
     centre = (confirmed + still_called + rest * (missed - wrongly) / (m + 2)) / n
     half = _half_width(missed, wrongly, m, rest, n)
-    # What people have called is known, whatever the rest may be.
-    bounds = confirmed / n, 1 - (int(seen.sum()) - confirmed) / n
     composition = Interval(*(float(np.clip(centre + sign * half, *bounds)) for sign in (-1, 1)))
     # The cells imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
     share = float(np.clip((centre * n + 2) / (n + 4), 0.0, 1.0))

@@ -97,15 +97,15 @@ def _share(counted: _Counted, k: int, among: np.ndarray) -> tuple[float | None, 
     if total <= 0:
         return None, None, None
     part = known + still + (rest * missed.mean() if m else 0.0)
-    proportion = float(np.clip(part / total, 0.0, 1.0))
+    # What people have called is known, whatever the rest may be.
+    bounds = known / (all_known + rest), (known + rest) / (all_known + rest)
+    proportion = float(np.clip(part / total, *bounds))
     if m < FEWEST and rest:
         return proportion, None, None
     # One more cell of the others that was called k, and one of k that was called another.
     u, v = np.append(missed, (1.0, -1.0)), np.append(all_missed, (0.0, 0.0))
     whole = all_known + all_still + rest * float(v.mean())
     ends = _fieller(known + still + rest * float(u.mean()), whole, np.cov(u, v, bias=True), rest, m + 2)
-    # What people have called is known, whatever the rest may be.
-    bounds = known / (all_known + rest), (known + rest) / (all_known + rest)
     if ends is None:
         return proportion, Interval(*bounds), Interval(0.0, 1.0)
     composition = Interval(*(float(np.clip(end, *bounds)) for end in ends))
