@@ -120,7 +120,7 @@ class Run:
         state: dict[str, Any] | None = load_checkpoint(self.path)
         if state is None:
             return
-        restore(self.method, self.optimiser, (state["method"], state["optimiser"]))
+        restore(self.method, self.optimiser, state["method"], state["optimiser"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.batches, self.numbers = state["step"], state["batches"], state["numbers"]
         self.sums = {key: self.fabric.to_device(value) for key, value in state["sums"].items()}

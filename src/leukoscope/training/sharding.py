@@ -54,22 +54,22 @@ def states(method: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[State, 
     """The whole states of both, as one process alone would have them; where sharded, all processes must ask."""
     if not isinstance(method, FSDPModule):
         return method.state_dict(), optimiser.state_dict()
-    gathered = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     return (
-        get_model_state_dict(method, options=gathered),
-        get_optimizer_state_dict(method, optimiser, options=gathered),
+        get_model_state_dict(method, options=options),
+        get_optimizer_state_dict(method, optimiser, options=options),
     )
 
 
-def restore(method: nn.Module, optimiser: torch.optim.Optimizer, states: tuple[State, State]) -> None:
+def restore(method: nn.Module, optimiser: torch.optim.Optimizer, of_method: State, of_optimiser: State) -> None:
     """Give both the states that :func:`states` told, of which every process has read all."""
     if not isinstance(method, FSDPModule):
-        method.load_state_dict(states[0])
-        optimiser.load_state_dict(states[1])
+        method.load_state_dict(of_method)
+        optimiser.load_state_dict(of_optimiser)
         return
-    given = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(method, states[0], options=given)
-    set_optimizer_state_dict(method, optimiser, states[1], options=given)
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(method, of_method, options=options)
+    set_optimizer_state_dict(method, optimiser, of_optimiser, options=options)
 
 
 def gathered(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
