@@ -220,7 +220,7 @@ def _labels(sets: Sequence[CellSet], classes: Classes | None) -> np.ndarray | No
 
 def _clear(sets: Sequence[CellSet], out: Path, settings: PretrainSettings) -> None:
     """Delete the run that stands in the way, once what would stop the new one at its start has been looked at."""
-    create_fabric(settings.train, outline(settings.backbone))
+    create_fabric(settings.train)
     Batches(sets, settings.train.batch, settings.train.seed, weights=settings.set_weights)
     clear_run(out, "pretrain")
 
