@@ -125,3 +125,34 @@ def test_on_maps_of_one_pixel_both_reductions_are_one() -> None:
     pooled.load_state_dict({name: ours.reshape(theirs.shape) for (name, ours), theirs in layers})
     _, x, of = cells()
     assert torch.allclose(pooled(x, of, 3).logits, mapped(x[:, :, None, None], of, 3).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*models(), "map-attention"])
+def test_in_bfloat16_a_step_is_that_of_float32_but_for_rounding(name: str) -> None:
+    """A wide network over a bag of many cells, so that sums taken in bfloat16 would be seen."""
+    torch.manual_seed(0)
+    settings = ClassAttentionSettings(widths=(48, 48, 32), reduced=32, attention=16, hidden=16)
+    model, x = models().get(name), torch.randn(3000, 7)
+    if name == "map-attention":
+        model, x = MapAttention((7, 2, 2), 3, settings), torch.randn(3000, 7, 2, 2)
+    elif name == "class-attention":
+        model = ClassAttention(7, 3, settings)
+    assert model is not None
+    of, y = torch.arange(3000) % 3, torch.tensor([0, 2, 1])
+
+    def step(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = model.loss(x, of, 3, y)
+            attention = model(x, of, 3).attention
+        loss.backward()  # type: ignore[no-untyped-call]
+        if attention is not None:
+            sums = torch.stack([attention[of == number].sum(dim=0) for number in range(3)])
+            torch.testing.assert_close(sums, torch.ones_like(sums))
+        return loss.detach(), torch.cat([weights.grad.flatten() for weights in model.parameters()])
+
+    loss, gradient = step(torch.float32)
+    rounded, roughly = step(torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, loss, rtol=0.01, atol=0.01)
+    assert (roughly - gradient).norm() < 0.1 * gradient.norm()  # most of it where maps are pooled to their greatest

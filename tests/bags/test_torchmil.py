@@ -44,6 +44,9 @@ def test_each_class_has_a_model_of_torchmil_and_its_loss(name: str) -> None:
     torch.manual_seed(1)
     loss = ours.loss(x, of, 3, y)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.loss(x, of, 3, y) == loss  # torchmil's models compute as they were written
     loss.backward()  # type: ignore[no-untyped-call]
     assert any(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in ours.parameters())
     sums = torch.stack([judged.attention[of == number].sum(dim=0) for number in range(3)])

@@ -11,6 +11,7 @@ from leukoscope.bags.model import BagModel, Judged
 from leukoscope.bags.pooling import softmax_in_bags, weighted_sums
 from leukoscope.common.errors import InputError
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.smallmaps import speed_up_small_maps
 
 
 class ClassAttentionSettings(Settings):
@@ -100,4 +101,6 @@ class MapAttention(ClassAttention):
             kernel = (min(2, sides[0]), min(2, sides[1]))
             parts += [nn.Conv2d(before, after, kernel), nn.ReLU()]
             sides = [side - each + 1 for side, each in zip(sides, kernel, strict=True)]
-        return nn.Sequential(*parts, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        network = nn.Sequential(*parts, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        speed_up_small_maps(network)
+        return network

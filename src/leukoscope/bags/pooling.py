@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def softmax_in_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Softmax over the cells of each bag.
+    """Softmax over the cells of each bag, in float32 where the scores have fewer bits.
 
     Args:
         scores: ``(n, H)``.
@@ -15,6 +15,7 @@ def softmax_in_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
     Returns:
         ``(n, H)``; the column sums within a bag are 1.
     """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     top = max_in_bags(scores.detach(), bag, n_bags)
     weights = torch.exp(scores - top[bag])
     return weights / sum_in_bags(weights, bag, n_bags)[bag]

@@ -58,13 +58,14 @@ class TorchMIL(BagModel):
         return Judged(torch.stack(logits), torch.cat(attention))
 
     def loss(self, x: Tensor, bag: Tensor, n_bags: int, y: Tensor) -> Tensor:
-        """The losses of the models' own, of all classes and bags."""
+        """The losses of the models' own, of all classes and bags, in float32: they were not written for less."""
         total = x.new_zeros(())
-        for own, label in zip(_apart(x, bag, n_bags), y, strict=True):
-            for number, model in enumerate(self.of_class):
-                truth = (label == number).float().reshape(1)
-                _, losses = model.compute_loss(truth, own[None])  # type: ignore[operator]
-                total = total + sum(losses.values())
+        with torch.autocast(x.device.type, enabled=False):
+            for own, label in zip(_apart(x, bag, n_bags), y, strict=True):
+                for number, model in enumerate(self.of_class):
+                    truth = (label == number).float().reshape(1)
+                    _, losses = model.compute_loss(truth, own[None])  # type: ignore[operator]
+                    total = total + sum(losses.values())
         return total
 
 

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from leukoscope.bags.bags import Bags
 from leukoscope.bags.model import BagModel
 from leukoscope.common.errors import CheckFailed
 from leukoscope.common.settings import Settings
+from leukoscope.encoders.device import autocast
 from leukoscope.probes.best import Best
 
 # Cells judged at once: 20,000 of 512 features are 40 MiB, and as much again a layer.
@@ -41,6 +43,8 @@ class TrainBagsSettings(Settings):
     """Draw each cell as it is or mirrored, where the features of mirrored cells are stored (``embed --flipped``)."""
     standardise: bool = True
     """Scale each feature by the training cells, which the paper does not."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What a step computes in, see :func:`leukoscope.encoders.device.pick_dtype`; bags are judged in float32."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def fit_bags(
 
     Raises:
         CheckFailed: when training diverges.
+        InputError: when the precision is not one of this device's.
     """
     mean, scale = _scaling(x, bags, training, standardise=settings.standardise)
     optimiser = torch.optim.SGD(
@@ -93,10 +98,11 @@ def fit_bags(
         model.train()
         for step in _steps(rng, y.cpu().numpy(), training, settings):
             rows, of = _drawn(rng, bags, step, settings.cells)
-            cells = (as_drawn(rng, x, flipped if settings.flips else None, rows) - mean) / scale
+            cells = as_drawn(rng, x, flipped if settings.flips else None, rows).sub_(mean).div_(scale)
             # Gradients of patients add up, as where each is a batch of its own and a step follows after ten.
             truth = y[torch.from_numpy(step).to(y.device)]
-            loss = model.loss(cells, torch.from_numpy(of).to(x.device), len(step), truth)
+            with autocast(x.device, settings.precision, trained=model):
+                loss = model.loss(cells, torch.from_numpy(of).to(x.device), len(step), truth)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if settings.clip is not None:
@@ -126,7 +132,7 @@ def judge(fitted: FittedBags, x: Tensor, rows: Sequence[np.ndarray]) -> tuple[Te
     for part in _parts(sizes):
         of = np.repeat(np.arange(len(part)), sizes[part])
         own = torch.from_numpy(np.concatenate([rows[place] for place in part])).to(x.device)
-        judged = fitted.model((x[own] - fitted.mean) / fitted.scale, torch.from_numpy(of).to(x.device), len(part))
+        judged = fitted.model(x[own].sub_(fitted.mean).div_(fitted.scale), torch.from_numpy(of).to(x.device), len(part))
         probabilities.append(judged.logits.softmax(dim=1).cpu())
         if judged.attention is not None:
             attention += list(judged.attention.cpu().split(sizes[part].tolist()))
