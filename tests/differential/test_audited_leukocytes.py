@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukoscope.differential.audited import FEWEST, audited_count
-from leukoscope.differential.audited_leukocytes import audited_leukocytes
+from leukoscope.differential.audited import FEWEST, audited_count, cells_needed
+from leukoscope.differential.audited_leukocytes import audited_leukocytes, half_width, leukocyte_cells_needed
 
 CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "erythroblast", "platelet")
 LEUKOCYTES = (True, True, True, False, False)
@@ -101,3 +101,43 @@ def test_without_a_leukocyte_there_is_no_share_of_them() -> None:
     predicted, truth = np.array([3, 4] * 20), np.array([3, 4] * 20)
     found = audited_leukocytes(predicted, truth, np.ones(40, dtype=bool), CLASSES, LEUKOCYTES)
     assert [each and (each.proportion, each.composition, each.patient) for each in found] == [(None,) * 3] * 4 + [None]
+
+
+def test_the_forecast_of_what_is_left_to_see_holds() -> None:
+    """Reviewing as many more as it says comes to the half width asked for, about half the time."""
+    reached, more_than_of_all = [], []
+    for seed in range(40):
+        predicted, seen, audit, truth = sample(1500, 100, seed, GOOD)
+        shares = audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)
+        needed = leukocyte_cells_needed(shares, predicted, seen, audit, LEUKOCYTES, 0.04)
+        of_all = cells_needed(audited_count(predicted, seen, audit, 5), predicted, seen, audit, 0.04)
+        more_than_of_all.append(needed - of_all)
+        turns = np.random.default_rng(seed + 1000).permutation(np.flatnonzero(~audit))[:needed]
+        audit[turns] = True
+        then = audited_leukocytes(predicted, np.where(audit, truth, -1), audit, CLASSES, LEUKOCYTES)
+        reached.append(half_width(then))
+    assert 0.8 < np.median(reached) / 0.04 < 1.2
+    assert np.median(more_than_of_all) > 0  # a share of half the cells is known less well than one of all
+
+
+def test_where_all_cells_are_leukocytes_as_many_must_be_seen_for_both_counts() -> None:
+    for seed, m in enumerate((0, 10, 40, 100)):
+        random = np.random.default_rng(seed)
+        truth, audit = random.integers(0, 3, 600), np.arange(600) < m
+        predicted = np.where(random.random(600) < 0.9, truth, random.integers(0, 3, 600))
+        seen = np.where(audit, truth, -1)
+        shares = audited_leukocytes(predicted, seen, audit, CLASSES[:3], (True,) * 3)
+        count = audited_count(predicted, seen, audit, 3)
+        ours = leukocyte_cells_needed(shares, predicted, seen, audit, (True,) * 3, 0.05)
+        assert ours == pytest.approx(cells_needed(count, predicted, seen, audit, 0.05), abs=1)
+
+
+def test_nothing_more_is_needed_once_it_is_reached_or_where_there_are_no_leukocytes() -> None:
+    predicted, _, _, truth = sample(300, 0, 3, GOOD)
+    everything = np.ones(300, dtype=bool)
+    shares = audited_leukocytes(predicted, truth, everything, CLASSES, LEUKOCYTES)
+    assert leukocyte_cells_needed(shares, predicted, truth, everything, LEUKOCYTES, 0.02) == 0
+    platelets, nobody = np.full(40, 4), np.zeros(40, dtype=bool)
+    shares = audited_leukocytes(platelets, np.full(40, -1), nobody, CLASSES, LEUKOCYTES)
+    assert leukocyte_cells_needed(shares, platelets, np.full(40, -1), nobody, LEUKOCYTES, 0.02) == 0
+    assert half_width(shares) == 0

@@ -119,3 +119,21 @@ def test_what_a_laboratory_said_of_its_classes_when_it_classified_holds(mixed):
     differential = {"assumed_leukocytes": [], "classes": {name: {"leukocytes": row} for name, row in told.items()}}
     (mixed / "differential.json").write_text(json.dumps(differential))
     assert LeukocyteClasses.of(Sample.open(mixed)) == LeukocyteClasses((False, False, True), ())
+
+
+def test_a_count_is_ready_to_sign_when_the_shares_of_the_leukocytes_are_known_too(store, mixed):
+    """With errors among the cells seen, a share of two thirds of the cells is known less well than one of all."""
+    opened = Opened.of(store, Sample.open(mixed), precision=0.1)
+    ann, queue = local_reviewer(store, "ann"), opened.queue.tolist()
+    label_cells(store, opened.id, ann, key="key-0001", rows=queue[:4], label=1, source="audit")
+    of_all_first = 0
+    for number in range(4, 100, 4):
+        label_cells(
+            store, opened.id, ann, key=f"key-1{number:03d}", rows=queue[number : number + 4], label=None, source="audit"
+        )
+        with store.reading() as session:
+            now = standing(session, opened)
+        assert now.half_width >= now.audited.half_width
+        assert (now.needed == 0) == (now.half_width <= 0.1 and now.audited.audited >= 20)
+        of_all_first += now.needed > 0 and now.audited.half_width <= 0.1
+    assert of_all_first > 0

@@ -32,7 +32,7 @@ def review(
     blind: Annotated[bool, typer.Option("--blind", help="Hide what the classifier and other reviewers say.")] = False,
     points: Annotated[
         float,
-        typer.Option(help="Points of per cent to which the audit must know every class to sign.", min=0.1, max=50),
+        typer.Option(help="Points of per cent to which the audit must know every share to sign.", min=0.1, max=50),
     ] = 2.0,
     attention: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Sort by the attention of a run of mil, too.")

@@ -1,6 +1,8 @@
 """The count that holds whatever the classifier does: predictions, rectified by cells that a person saw at random."""
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,11 +108,13 @@ def cells_needed(count: AuditedCount, predicted: np.ndarray, truth: np.ndarray, 
         grown = [[each + more * (each + 0.5) / (m + 25) for each in pair] for pair in errors]
         return all(_half_width(missed, wrongly, m + more, rest - more, n) <= to for missed, wrongly in grown)
 
-    low, high = max(1, FEWEST - m), rest
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle + 1, high)
-    return min(low, rest)
+    return fewest_more(reached, m, rest)
+
+
+def fewest_more(reached: Callable[[int], bool], audited: int, rest: int) -> int:
+    """The fewest cells to see beside the ``audited`` until the count is ``reached``, at most all of the ``rest``."""
+    low = max(1, FEWEST - audited)
+    return min(low + bisect_left(range(low, rest), True, key=reached), rest)
 
 
 def _class_of(called: np.ndarray, true: np.ndarray, seen: np.ndarray, drawn: np.ndarray) -> AuditedClass:

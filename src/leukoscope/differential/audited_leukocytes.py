@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leukoscope.differential.audited import FEWEST, Z95, Interval
+from leukoscope.differential.audited import FEWEST, Z95, Interval, fewest_more
 from leukoscope.differential.leukocytes import kind_of
 
 
@@ -64,6 +64,47 @@ def audited_leukocytes(
     return found
 
 
+def half_width(shares: Sequence[AuditedShare | None]) -> float:
+    """Of the widest interval for the composition of the leukocytes; 1 while one has none, 0 where there are none."""
+    reported = [each for each in shares if each and each.of == "leukocytes" and each.proportion is not None]
+    return max((each.composition.half_width if each.composition else 1.0 for each in reported), default=0.0)
+
+
+def leukocyte_cells_needed(
+    shares: Sequence[AuditedShare | None],
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    audit: np.ndarray,
+    is_leukocyte: Sequence[bool],
+    to: float,
+) -> int:
+    """How many more cells of the audit must be seen until every share of the leukocytes is known to within ``to``.
+
+    As :func:`~leukoscope.differential.audited.cells_needed` it is a forecast. Numbers for each leukocyte take no part.
+
+    Args:
+        shares: of the cells as reviewed now, by :func:`audited_leukocytes`.
+        predicted: as there.
+        truth: as there.
+        audit: as there.
+        is_leukocyte: as there.
+        to: the half width to reach for every class.
+    """
+    leukocytes = np.array(is_leukocyte, dtype=bool)
+    counted = _Counted.of(predicted, truth, audit, len(leukocytes))
+    ratios = [_Ratio.of(counted, int(k), leukocytes) for k in np.flatnonzero(leukocytes)]
+    ratios = [each for each in ratios if each.proportion is not None]
+    m, rest = len(counted.true), int(counted.called.sum())
+
+    def reached(more: int) -> bool:
+        ends = [each.interval(more) for each in ratios]
+        return all(each is not None and (each[1] - each[0]) / 2 <= to for each in ends)
+
+    if not ratios or (m >= FEWEST and half_width(shares) <= to):
+        return 0
+    return fewest_more(reached, m, rest)
+
+
 @dataclass(frozen=True)
 class _Counted:
     """Cells that people called each class ``(K,)``, those nobody has seen by their call ``(K,)``, and the audit's."""
@@ -85,30 +126,78 @@ class _Counted:
         )
 
 
+@dataclass(frozen=True)
+class _Ratio:
+    """Class k among some: how many cells of each are known or still called so, and what the audit found wrong.
+
+    ``missed`` ``(m,)`` is what each audit cell adds to class k beyond its call, 1, 0 or -1; ``all_missed`` to them all.
+    """
+
+    known: int
+    still: int
+    all_known: int
+    all_still: int
+    rest: int
+    missed: np.ndarray
+    all_missed: np.ndarray
+
+    @classmethod
+    def of(cls, counted: _Counted, k: int, among: np.ndarray) -> "_Ratio":
+        """Of class k among the classes ``among`` ``(K,)`` bool, of which it is one."""
+        member = np.append(among, False)
+        return cls(
+            known=int(counted.known[k]),
+            still=int(counted.called[k]),
+            all_known=int(counted.known[among].sum()),
+            all_still=int(counted.called[among].sum()),
+            rest=int(counted.called.sum()),
+            missed=(counted.true == k).astype(float) - (counted.said == k),
+            all_missed=member[counted.true].astype(float) - member[counted.said],
+        )
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What people have called is known, whatever the rest may be."""
+        whole = self.all_known + self.rest
+        return self.known / whole, (self.known + self.rest) / whole
+
+    @property
+    def proportion(self) -> float | None:
+        """The share; None where there is nothing that it could be a share of."""
+        m = max(len(self.missed), 1)
+        whole = self.all_known + self.all_still + self.rest * self.all_missed.sum() / m
+        part = self.known + self.still + self.rest * self.missed.sum() / m
+        return float(np.clip(part / whole, *self.bounds)) if whole > 0 else None
+
+    def interval(self, more: int = 0) -> tuple[float, float, float] | None:
+        """The ends for the cells imaged and how many cells all classes then hold; None where any share may be right.
+
+        One error of each direction is added: a cell of the others that was called k, and one of k that was called
+        another. With ``more`` audit cells it is a forecast, see :func:`~leukoscope.differential.audited.cells_needed`.
+        """
+        m = len(self.missed) + 2
+        u, v, grown = self.missed, self.all_missed, more / (m + 23)
+        squares = np.array([[u @ u, u @ v], [u @ v, v @ v]])
+        squares = squares + np.diag([2.0, 0.0]) + grown * (squares + np.diag([1.0, 0.0]))
+        mean = np.array([u.sum(), v.sum()]) * (1 + grown) / (m + more)
+        part = self.known + self.still + self.rest * mean[0]
+        whole = float(self.all_known + self.all_still + self.rest * mean[1])
+        spread = squares / (m + more) - np.outer(mean, mean)
+        ends = _fieller(part, whole, spread, self.rest - more, m + more)
+        return (*ends, whole) if ends else None
+
+
 def _share(counted: _Counted, k: int, among: np.ndarray) -> tuple[float | None, Interval | None, Interval | None]:
     """The share of class k among the classes ``among`` ``(K,)`` bool, of which it is one, and its two intervals."""
-    rest, m = int(counted.called.sum()), len(counted.true)
-    known, all_known = int(counted.known[k]), int(counted.known[among].sum())
-    still, all_still = int(counted.called[k]), int(counted.called[among].sum())
-    member = np.append(among, False)
-    missed = (counted.true == k).astype(float) - (counted.said == k)
-    all_missed = member[counted.true].astype(float) - member[counted.said]
-    total = all_known + all_still + (rest * all_missed.mean() if m else 0.0)
-    if total <= 0:
-        return None, None, None
-    part = known + still + (rest * missed.mean() if m else 0.0)
-    # What people have called is known, whatever the rest may be.
-    bounds = known / (all_known + rest), (known + rest) / (all_known + rest)
-    proportion = float(np.clip(part / total, *bounds))
-    if m < FEWEST and rest:
+    ratio = _Ratio.of(counted, k, among)
+    proportion = ratio.proportion
+    if proportion is None or (len(ratio.missed) < FEWEST and ratio.rest):
         return proportion, None, None
-    # One more cell of the others that was called k, and one of k that was called another.
-    u, v = np.append(missed, (1.0, -1.0)), np.append(all_missed, (0.0, 0.0))
-    whole = all_known + all_still + rest * float(v.mean())
-    ends = _fieller(known + still + rest * float(u.mean()), whole, np.cov(u, v, bias=True), rest, m + 2)
-    if ends is None:
-        return proportion, Interval(*bounds), Interval(0.0, 1.0)
-    composition = Interval(*(float(np.clip(end, *bounds)) for end in ends))
+    found = ratio.interval()
+    if found is None:
+        return proportion, Interval(*ratio.bounds), Interval(0.0, 1.0)
+    *ends, whole = found
+    composition = Interval(*(float(np.clip(end, *ratio.bounds)) for end in ends))
     # The leukocytes imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
     share = float(np.clip((sum(ends) / 2 * whole + 2) / (whole + 4), 0.0, 1.0))
     half = math.hypot((ends[1] - ends[0]) / 2, Z95 * math.sqrt(share * (1 - share) / (whole + 4)))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from leukoscope.differential.audited_leukocytes import AuditedShare, audited_leukocytes
+from leukoscope.differential.audited_leukocytes import AuditedShare, audited_leukocytes, leukocyte_cells_needed
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.sample import Sample
 
@@ -34,26 +34,28 @@ class LeukocyteCount:
     """What a review says of the leukocytes: ``n`` that there are as reviewed, and for each class its share or ratio.
 
     ``as_reviewed`` ``(K,)`` are shares of those, and for what is counted beside them the number for each; None where
-    there is none, or the class is neither.
+    there is none, or the class is neither. ``needed`` cells of the audit would bring all shares to the precision asked.
     """
 
     n: int
     as_reviewed: tuple[float | None, ...]
     audited: tuple[AuditedShare | None, ...]
+    needed: int
 
     @classmethod
     def of(
-        cls, sample: Sample, current: np.ndarray, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray
+        cls, sample: Sample, current: np.ndarray, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, to: float
     ) -> "LeukocyteCount":
         """The count by what the cells are called now, ``current`` ``(K + 1,)``, and by the audit.
 
-        For the others see :func:`~leukoscope.differential.audited_leukocytes.audited_leukocytes`.
+        For the others see :func:`~leukoscope.differential.audited_leukocytes.leukocyte_cells_needed`.
         """
         are = LeukocyteClasses.of(sample).are
         audited = audited_leukocytes(predicted, truth, audit, sample.classes, are)
         n = int(current[:-1][list(are)].sum())
         shares = [None if share is None or n == 0 else float(current[k] / n) for k, share in enumerate(audited)]
-        return cls(n, tuple(shares), tuple(audited))
+        needed = leukocyte_cells_needed(audited, predicted, truth, audit, are, to)
+        return cls(n, tuple(shares), tuple(audited), needed)
 
     def document(self, k: int) -> dict[str, Any]:
         """What a signed report says of class k beside its share of all cells: ``leukocytes`` and ``per_leukocyte``."""

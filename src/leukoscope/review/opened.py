@@ -21,7 +21,7 @@ from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow, SampleRow
 
 PRECISION = 0.02
-"""The half width of every class's interval at which a count may be signed, unless another is asked for: two points."""
+"""The half width of every share's interval at which a count may be signed, unless another is asked for: two points."""
 NONE_OF_THEM = "none of these"
 """The label of what is no cell of any class: an artefact, or no leukocyte."""
 _KEYS = "123456789abcdefgijklmnopqrtvwyz"  # h, s, u and x have another meaning
@@ -33,7 +33,7 @@ class Opened:
     """A sample that this server has at hand: what the store does not keep, which is pixels, features and arrays.
 
     ``predicted`` int64 ``(N,)``, ``counted`` bool ``(N,)``; ``queue`` int64: rows of the cells counted, in the order
-    that was drawn for the audit. ``precision`` is the half width to which the audit must know every class's share.
+    that was drawn for the audit. ``precision`` is the half width to which the audit must know every share.
     ``attention`` float64 ``(N,)`` is what a model of patients gave each cell, NaN where it has not looked, and None
     where no cell of the sample was looked at.
     """

@@ -39,7 +39,7 @@ def open_desk(
         proxy: the address of the proxy that hands on the requests of others, which takes accounts too.
         reviewer: the local reviewer; by default as the system calls the user.
         blind: hide from everybody what the classifier and others say.
-        precision: the half width to which an audit must know every class's share (0.02: two points).
+        precision: the half width to which an audit must know every share (0.02: two points).
         attention: of a model of patients, by which galleries can be sorted.
 
     Raises:

@@ -24,7 +24,7 @@ def sign(store: Store, opened: Opened, reviewer_id: int, *, unproved: bool = Fal
         store: the store.
         opened: the sample.
         reviewer_id: who signs.
-        unproved: sign although the audit has not brought every class to the precision asked for; the document says so.
+        unproved: sign although the audit has not brought every share to the precision asked for; the document says so.
 
     Raises:
         Conflict: when it is signed already, a dispute is open, or the audit is too short and ``unproved`` not given.
@@ -84,7 +84,7 @@ def _document(session: Session, opened: Opened, now: Standing, signed_by: str, t
         "reviewed": now.reviewed,
         "audited": count.audited,
         "audit_seed": sample.seed,
-        "half_width": count.half_width,
+        "half_width": now.half_width,
         "precision": opened.precision,
         "proved": now.needed == 0,
         "none_of_these": int(now.current[-1]),

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from leukoscope.differential.audited import AuditedCount, audited_count, cells_needed
+from leukoscope.differential.audited_leukocytes import half_width
 from leukoscope.review.agreement import Agreement, agreement
 from leukoscope.review.leukocytes import LeukocyteCount
 from leukoscope.review.opened import Opened
@@ -19,7 +20,8 @@ class Standing:
     ``raw`` ``(K,)`` counts the cells by what they were called, ``current`` ``(K + 1,)`` by what people call them where
     they do, the last for none of the classes; ``seen`` ``(K,)`` of those called each class, ``reviewed`` all that were
     seen. Only cells that count take part in all of these. Shares of ``audited`` are of all of them, those of
-    ``leukocytes`` of the leukocytes, which is what laboratories report.
+    ``leukocytes`` of the leukocytes, which is what laboratories report; ``needed`` cells of the audit would bring both
+    to the precision asked for.
     """
 
     raw: np.ndarray
@@ -31,6 +33,11 @@ class Standing:
     needed: int
     disputed: int
     agreement: Agreement
+
+    @property
+    def half_width(self) -> float:
+        """Of the widest interval for the cells imaged, among all of them and among their leukocytes."""
+        return max(self.audited.half_width, half_width(self.leukocytes.audited))
 
 
 def standing(session: Session, opened: Opened) -> Standing:
@@ -49,14 +56,15 @@ def standing(session: Session, opened: Opened) -> Standing:
     predicted, truth, audit = opened.predicted[kept], truth[kept], audit[kept]
     count = audited_count(predicted, known, audit, n_classes)
     current = np.bincount(np.where(truth >= 0, truth, predicted), minlength=n_classes + 1)
+    leukocytes = LeukocyteCount.of(opened.sample, current, predicted, known, audit, opened.precision)
     return Standing(
         raw=np.bincount(predicted, minlength=n_classes),
         current=current,
         seen=np.bincount(predicted[truth >= 0], minlength=n_classes),
         reviewed=int((truth >= 0).sum()),
         audited=count,
-        leukocytes=LeukocyteCount.of(opened.sample, current, predicted, known, audit),
-        needed=cells_needed(count, predicted, known, audit, opened.precision),
+        leukocytes=leukocytes,
+        needed=max(cells_needed(count, predicted, known, audit, opened.precision), leukocytes.needed),
         disputed=sum(label is None for _, label, _ in seen),
         agreement=_agreement(session, opened),
     )

@@ -69,7 +69,7 @@ def progress(sample: AtSample, desk: AtDesk) -> Progress:
         seen += f"; {now.disputed:,} disputed"
     if now.needed:
         return Progress(words=f"{seen}; review {now.needed:,} more cells to sign at ±{100 * sample.precision:g} points")
-    return Progress(words=f"{seen}; the count is known to within ±{100 * count.half_width:.1f} points")
+    return Progress(words=f"{seen}; the count is known to within ±{100 * now.half_width:.1f} points")
 
 
 @router.get("/samples/{sample_id}/labels.csv", dependencies=[Depends(refuse_blind)])
