@@ -13,6 +13,7 @@ from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.classify import classify
+from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.fit import fit
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.sample import Sample
@@ -102,14 +103,6 @@ def test_a_sample_of_another_format_is_refused_before_its_keys_are_read(
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("total", [0.0, float("inf"), float("nan")])
-def test_a_total_that_is_none_is_refused_before_anything_is_computed(
-    sample: CellSet, encoder: Encoder, classifier: Classifier, tmp_path: Path, total: float
-) -> None:
-    with pytest.raises(InputError, match="the total of leukocytes is to be above 0"):
-        classify(sample, encoder, classifier, tmp_path / "run", total=total)
-
-
 def test_classes_taken_to_be_leukocytes_are_named_and_a_laboratory_may_say_otherwise(
     features: Features, sample: CellSet, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,7 +119,7 @@ def test_classes_taken_to_be_leukocytes_are_named_and_a_laboratory_may_say_other
     assert told in write_sample_report(tmp_path / "assumed").read_text()
     caplog.clear()
     ours = Leukocytes({"K562": False})
-    found = classify(cells, encoder, classifier, tmp_path / "said", leukocytes=ours, device="cpu")
+    found = classify(cells, encoder, classifier, tmp_path / "said", options=CountOptions(leukocytes=ours), device="cpu")
     assert found["assumed_leukocytes"] == []
     assert found["classes"]["K562"]["leukocytes"] is None
     assert sum(row["leukocytes"]["value"] for row in found["classes"].values() if row["leukocytes"]) == pytest.approx(1)

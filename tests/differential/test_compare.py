@@ -7,6 +7,7 @@ import pytest
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classify import classify
 from leukoscope.differential.compare import compare
+from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.fit import fit
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.sample import Sample
@@ -51,11 +52,11 @@ def test_what_changed_is_told_and_what_did_not_is_not(samples: dict[str, Sample]
 def test_shares_are_of_the_leukocytes_and_those_of_all_cells_stand_beside(
     samples: dict[str, Sample], encoder: Encoder, tmp_path: Path
 ) -> None:
-    ours = Leukocytes({"EOS": False})
+    asked = CountOptions(leukocytes=Leukocytes({"EOS": False}))
     classifier = samples["before"].path.parent / "classifier"
     told = {}
     for name in ("before", "after"):
-        classify(samples[name].cellset, encoder, classifier, tmp_path / name, leukocytes=ours, device="cpu")
+        classify(samples[name].cellset, encoder, classifier, tmp_path / name, options=asked, device="cpu")
         told[name] = Sample.open(tmp_path / name)
     rows = compare(told, tmp_path / "run")["rows"]
     by_class = {name: {row["class"]: row for row in rows if row["sample"] == name} for name in told}

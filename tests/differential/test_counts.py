@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from leukoscope.differential.counts import count
+from leukoscope.common.errors import InputError
+from leukoscope.differential.counts import CountOptions, count
 from leukoscope.differential.ranges import ReferenceRanges
 
 CONFUSION = np.array([[80, 15, 5], [10, 85, 5], [0, 20, 80]])
@@ -16,7 +17,7 @@ def counted(calls: list[int], classes: tuple[str, ...] = CLASSES, **options: Any
     """The count of a sample with so many cells called each class, each with a probability of 0.8."""
     called = np.repeat(np.arange(3), calls)
     probabilities = np.where(np.arange(3) == called[:, None], 0.8, 0.1)
-    return count(probabilities, classes, CONFUSION, PREVALENCE, **options)
+    return count(probabilities, classes, CONFUSION, PREVALENCE, CountOptions(**options))
 
 
 def test_counting_intervals_are_those_of_the_textbook() -> None:
@@ -68,13 +69,18 @@ def test_absolute_counts_are_shares_of_the_total() -> None:
 
 
 def test_what_lies_outside_its_range_is_flagged() -> None:
-    ranges = ReferenceRanges.read()
-    found = counted([200, 100, 100], ranges=ranges, total=2.0)["classes"]
+    found = counted([200, 100, 100], total=2.0)["classes"]
     assert {(each["unit"], each["flag"], each["certain"]) for each in found["EOS"]["flags"]} == {
         ("percent", "high", True),
         ("absolute", "high", True),
     }
     assert ("absolute", "low", True) in {(e["unit"], e["flag"], e["certain"]) for e in found["NEU"]["flags"]}
-    barely = counted([6, 30, 64], ranges=ranges)["classes"]["LYM"]
+    barely = counted([6, 30, 64])["classes"]["LYM"]
     assert [(each["flag"], each["certain"]) for each in barely["flags"]] == [("low", False)]
-    assert counted([200, 100, 100])["classes"]["EOS"]["flags"] == []
+    assert counted([200, 100, 100], ranges=ReferenceRanges({}))["classes"]["EOS"]["flags"] == []
+
+
+@pytest.mark.parametrize("total", [0.0, float("inf"), float("nan")])
+def test_a_total_that_is_none_is_refused(total: float) -> None:
+    with pytest.raises(InputError, match="the total of leukocytes is to be above 0"):
+        CountOptions(total=total)

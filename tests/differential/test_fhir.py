@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
-from leukoscope.differential.counts import count
+from leukoscope.differential.counts import CountOptions, count
 from leukoscope.differential.fhir import fhir_bundle
 from leukoscope.differential.ranges import ReferenceRanges
 
@@ -17,7 +17,7 @@ def differential() -> dict:
     called = np.repeat(np.arange(5), [60, 120, 280, 20, 20])
     probabilities = np.where(np.arange(5) == called[:, None], 0.8, 0.05)
     confusion = np.full((5, 5), 2) + np.eye(5, dtype=int) * 190
-    return count(probabilities, CLASSES, confusion, np.full(5, 0.2), total=8.0, ranges=ReferenceRanges.read())
+    return count(probabilities, CLASSES, confusion, np.full(5, 0.2), CountOptions(total=8.0))
 
 
 def test_it_is_a_bundle_that_the_reference_models_accept(differential: dict) -> None:

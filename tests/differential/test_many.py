@@ -7,6 +7,7 @@ import pytest
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
+from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.fit import fit
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.many import classify_each
@@ -65,9 +66,10 @@ def test_a_sample_of_other_cells_or_options_is_refused(
     cells = training_set.where("patient=P1")
     list(classify_each(cells, *bundles, tmp_path / "out", by="patient", device="cpu"))
     fewer = cells.select(np.arange(len(cells) - 1))
-    for given, options in ((fewer, {}), (cells, {"seed": 1}), (cells, {"leukocytes": Leukocytes({"EOS": False})})):
+    said = CountOptions(leukocytes=Leukocytes({"EOS": False}))
+    for given, options in ((fewer, CountOptions()), (cells, CountOptions(seed=1)), (cells, said)):
         with pytest.raises(InputError, match=r"P1: is of other cells or options; give --overwrite"):
-            list(classify_each(given, *bundles, tmp_path / "out", by="patient", device="cpu", **options))
+            list(classify_each(given, *bundles, tmp_path / "out", by="patient", options=options, device="cpu"))
     list(classify_each(fewer, *bundles, tmp_path / "out", by="patient", device="cpu", overwrite=True))
     assert len(Sample.open(tmp_path / "out" / "P1").table) == len(fewer)
 

@@ -7,6 +7,7 @@ import pytest
 from leukoscope.cells.simulate import simulate
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classify import classify
+from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.fit import fit
 from leukoscope.encoders.bundle import random_encoder
 from leukoscope.encoders.embed import embed
@@ -24,7 +25,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.load(cells.path / "images.npy")
     pixels[::10] = 128
     np.save(cells.path / "images.npy", pixels)
-    classify(type(cells).open(cells.path), encoder, classifier, folder / "run", total=7.5, fhir=True, device="cpu")
+    sample, asked = type(cells).open(cells.path), CountOptions(total=7.5)
+    classify(sample, encoder, classifier, folder / "run", options=asked, fhir=True, device="cpu")
     return folder / "run"
 
 

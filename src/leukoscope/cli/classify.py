@@ -42,6 +42,7 @@ def classify(
     """Classify the cells of a sample and count them."""
     from leukoscope.cells.cellset import CellSet
     from leukoscope.differential.classify import classify as run
+    from leukoscope.differential.counts import CountOptions
     from leukoscope.differential.leukocytes import Leukocytes
     from leukoscope.differential.many import TABLE, classify_each
     from leukoscope.differential.ranges import ReferenceRanges
@@ -49,26 +50,25 @@ def classify(
 
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
-    limits = ReferenceRanges.read(ranges)
-    known = Leukocytes.read(leukocytes) if leukocytes else None
-    options: dict[str, Any] = {
-        "quality": quality, "batch": batch, "device": device, "ranges": limits, "leukocytes": known, "fhir": fhir,
-        "seed": seed,
+    known = Leukocytes.read(leukocytes) if leukocytes else Leukocytes()
+    options = CountOptions(total=total, ranges=ReferenceRanges.read(ranges), leukocytes=known, seed=seed)
+    asked: dict[str, Any] = {
+        "quality": quality, "options": options, "fhir": fhir, "batch": batch, "device": device, "overwrite": overwrite,
     }  # fmt: skip
     if by is not None:
         if total is not None:
             raise InputError("--total: is of one patient; give it without --by")
         samples = []
-        for path in classify_each(cells, encoder, classifier, out, by=by, overwrite=overwrite, **options):
+        for path in classify_each(cells, encoder, classifier, out, by=by, **asked):
             # Whoever classifies anew deletes the page with the folder.
             if not (path / "report.html").is_file():
-                write_sample_report(path, ranges=limits)
+                write_sample_report(path, ranges=options.ranges)
             samples.append(path)
         say(f"{out}: {len(samples)} samples, a folder each, and {TABLE}. For research use, and for review.")
         say_json(json, {"samples": [str(path) for path in samples]})
         return
-    found = run(cells, encoder, classifier, out, total=total, overwrite=overwrite, **options)
-    write_sample_report(out, ranges=limits)
+    found = run(cells, encoder, classifier, out, **asked)
+    write_sample_report(out, ranges=options.ranges)
     _say(out, found)
     say_json(json, {"run": str(out), **found})
 

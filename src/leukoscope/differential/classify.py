@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ from leukoscope.common.files import refuse_folder, write_json
 from leukoscope.common.runs import log, run_folder, run_mark
 from leukoscope.differential.aside import refuse_without_normal, set_aside, tally
 from leukoscope.differential.classifier import Classifier, ClassifierInfo
-from leukoscope.differential.counts import count
+from leukoscope.differential.counts import CountOptions, count
 from leukoscope.differential.fhir import fhir_bundle
-from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.novel_cells import novelty_of, novelty_of_sample
-from leukoscope.differential.ranges import ReferenceRanges
 from leukoscope.differential.sample import SampleInfo, inputs_of
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.embed import embed
@@ -33,14 +30,11 @@ def classify(
     *,
     encoder_at: Path | None = None,
     quality: Classifier | Path | None = None,
+    options: CountOptions | None = None,
+    fhir: bool = False,
     batch: int = 256,
     device: str = "auto",
     precision: str = "auto",
-    total: float | None = None,
-    ranges: ReferenceRanges | None = None,
-    leukocytes: Leukocytes | None = None,
-    fhir: bool = False,
-    seed: int = 0,
     jobs: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -59,14 +53,11 @@ def classify(
         out: the run folder.
         encoder_at: the folder of an encoder that is given as a bundle, where a review finds it again.
         quality: a classifier of quality on the same encoder, with a class ``normal``, or its folder.
+        options: what a laboratory decides of the count; None takes the defaults.
+        fhir: whether to write ``fhir.json``, too; see :func:`~leukoscope.differential.fhir.fhir_bundle`.
         batch: cells a step; does not change the result.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
-        total: leukocytes of the patient in 10^9/L, for absolute counts.
-        ranges: reference ranges; None takes those of :meth:`~leukoscope.differential.ranges.ReferenceRanges.read`.
-        leukocytes: which classes are; None knows those of ``leukocytes.csv``; others are taken to be, with a warning.
-        fhir: whether to write ``fhir.json``, too; see :func:`~leukoscope.differential.fhir.fhir_bundle`.
-        seed: of the intervals' draws.
         jobs: threads that measure the cells; 0 takes one a core.
         overwrite: replace what ``out`` holds.
 
@@ -83,41 +74,33 @@ def classify(
     lay = encoder_at if isinstance(encoder, Encoder) else encoder
     encoder = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
     quality = Classifier.load(quality) if isinstance(quality, Path) else quality
-    info, ranges = classifier.info, ranges or ReferenceRanges.read()
+    info, options = classifier.info, options or CountOptions()
     _refuse_out(out, overwrite=overwrite)
-    if total is not None and not 0 < total < math.inf:
-        raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {total:g}")
     refuse_misfit(cellset, encoder, classifier)
     if quality is not None:
         refuse_misfit(cellset, encoder, quality)
         refuse_without_normal(quality, classifier)
     settings = {
         "cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision,
-        "quality": list(quality.info.classes) if quality else None, "total": total,
+        "quality": list(quality.info.classes) if quality else None, "total": options.total,
     }  # fmt: skip
-    with run_folder(out, verb="classify", settings=settings, seed=seed, overwrite=overwrite) as run:
+    with run_folder(out, verb="classify", settings=settings, seed=options.seed, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
         features.require_finite(encoder.info.timm_name)
         probabilities = classifier.probabilities(features.x)
         aside = set_aside(cellset, features.x, classifier, quality, jobs=jobs)
         table = _table(cellset.ids, probabilities, info.classes)
         table = table.assign(**novelty_of(features.x, classifier), set_aside=aside)
-        inputs = inputs_of(
-            cellset, classifier, quality, precision=precision, total=total, ranges=ranges, leukocytes=leukocytes,
-            fhir=fhir, seed=seed,
-        )  # fmt: skip
         sample = SampleInfo(
             classes=info.classes,
             cells=str(cellset.path.resolve()),
             pixels_fingerprint=cellset.pixels_fingerprint,
             encoder=str(lay.resolve()) if lay else None,
             encoder_fingerprint=info.encoder_fingerprint,
-            inputs=inputs,
+            inputs=inputs_of(cellset, classifier, quality, options, precision=precision, fhir=fhir),
         )
         _keep(run.path, sample, features, classifier, table)
-        differential = _differential(
-            table, probabilities, info, total=total, ranges=ranges, leukocytes=leukocytes, seed=seed
-        )
+        differential = _differential(table, probabilities, info, options)
         if differential["assumed_leukocytes"]:
             log.warning(
                 "%s: taken to be leukocytes, as nothing is known of them; say so or otherwise by --leukocytes",
@@ -126,7 +109,7 @@ def classify(
         write_json(run.path / "differential.json", differential)
         if fhir:
             made = run.provenance["start"]
-            bundle = fhir_bundle(differential, f"{cellset.pixels_fingerprint}:{made}", made, ranges=ranges)
+            bundle = fhir_bundle(differential, f"{cellset.pixels_fingerprint}:{made}", made, ranges=options.ranges)
             write_json(run.path / "fhir.json", bundle)
         run.fingerprint("pixels", cellset.pixels_fingerprint)
         run.fingerprint("encoder", info.encoder_fingerprint)
@@ -190,29 +173,13 @@ def _keep(folder: Path, sample: SampleInfo, features: Features, classifier: Clas
 
 
 def _differential(
-    table: pd.DataFrame,
-    probabilities: np.ndarray,
-    info: ClassifierInfo,
-    *,
-    total: float | None,
-    ranges: ReferenceRanges,
-    leukocytes: Leukocytes | None,
-    seed: int,
+    table: pd.DataFrame, probabilities: np.ndarray, info: ClassifierInfo, options: CountOptions
 ) -> dict[str, Any]:
     """What ``differential.json`` holds."""
     aside, novel = (table[column].to_numpy() for column in ("set_aside", "novel"))
     counted = aside == ""
     return {
-        **count(
-            probabilities[counted],
-            info.classes,
-            np.array(info.confusion),
-            np.array(info.prevalence),
-            total=total,
-            ranges=ranges,
-            leukocytes=leukocytes,
-            seed=seed,
-        ),
+        **count(probabilities[counted], info.classes, np.array(info.confusion), np.array(info.prevalence), options),
         "n_imaged": len(table),
         "set_aside": tally(aside),
         "novelty": novelty_of_sample(novel[counted], info.novelty),

@@ -1,8 +1,11 @@
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
+from leukoscope.common.errors import InputError
 from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.posterior import Posterior, composition_posterior
@@ -12,16 +15,37 @@ MANUAL = (100, 200, 500)
 """Cells that people count for a differential by eye."""
 
 
+@dataclass(frozen=True)
+class CountOptions:
+    """What a laboratory decides of a count.
+
+    Args:
+        total: leukocytes in 10^9/L, of which ``absolute`` is the share; its own error is not known here.
+        ranges: reference ranges, of which ``flags`` tells; by default those that come with Leukoscope.
+        leukocytes: which classes are; by default those of ``leukocytes.csv``. Others are taken to be.
+        seed: of the posterior's draws.
+
+    Raises:
+        InputError: when the total is not above 0.
+    """
+
+    total: float | None = None
+    ranges: ReferenceRanges = field(default_factory=ReferenceRanges.read)
+    leukocytes: Leukocytes = field(default_factory=Leukocytes)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a total that is none."""
+        if self.total is not None and not 0 < self.total < math.inf:
+            raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {self.total:g}")
+
+
 def count(
     probabilities: np.ndarray,
     classes: tuple[str, ...],
     confusion: np.ndarray,
     prevalence: np.ndarray,
-    *,
-    total: float | None = None,
-    ranges: ReferenceRanges | None = None,
-    leukocytes: Leukocytes | None = None,
-    seed: int = 0,
+    options: CountOptions | None = None,
 ) -> dict[str, Any]:
     """The differential of one sample, raw and corrected for the classifier's confusions.
 
@@ -42,20 +66,17 @@ def count(
         classes: names of the K classes.
         confusion: cross-validated counts ``(K, K)`` by true and predicted class.
         prevalence: each class's share of the training cells ``(K,)``.
-        total: leukocytes in 10^9/L, of which ``absolute`` is the share; its own error is not known here.
-        ranges: reference ranges, of which ``flags`` tells.
-        leukocytes: which classes are; None knows those of ``leukocytes.csv``. Others are taken to be.
-        seed: of the posterior's draws.
+        options: what a laboratory decides; None takes the defaults.
 
     Returns:
         ``n``, ``assumed_leukocytes``, the classes that nobody knows to be leukocytes or not and that are taken to be,
         and ``classes``, a dict for each class. Shares of the leukocytes alone, which is what laboratories report, stand
         under ``leukocytes``; it is the same as ``patient`` where all classes are leukocytes.
     """
-    n = len(probabilities)
+    options = options or CountOptions()
+    n, known = len(probabilities), options.leukocytes
     counts = np.bincount(probabilities.argmax(1), minlength=len(classes))
-    posterior = composition_posterior(counts, confusion, seed=seed)
-    known = leukocytes or Leukocytes()
+    posterior = composition_posterior(counts, confusion, seed=options.seed)
     kinds = [known.kind_of(name) for name in classes]
     is_leukocyte = np.array([kind is None or kind.is_leukocyte for kind in kinds])
     points = {
@@ -68,11 +89,11 @@ def count(
         row = _raw(int(counts[k]), n) | {point: float(values[k]) for point, values in points.items()}
         row |= _corrected(posterior, k, n)
         row["leukocytes"] = _share(among, k) if is_leukocyte[k] else None
-        row["absolute"] = _absolute(row["leukocytes"], total)
-        row["flags"] = _flags(name, row, ranges)
+        row["absolute"] = _absolute(row["leukocytes"], options.total)
+        row["flags"] = _flags(name, row, options.ranges)
         row["loinc"] = kind.loinc if kind else None
         table[name] = row
-    return {"n": n, "total": total, "assumed_leukocytes": known.assumed(classes), "classes": table}
+    return {"n": n, "total": options.total, "assumed_leukocytes": known.assumed(classes), "classes": table}
 
 
 def _raw(called: int, n: int) -> dict[str, Any]:
@@ -106,10 +127,8 @@ def _absolute(share: dict[str, float] | None, total: float | None) -> dict[str, 
     return None if share is None or total is None else {key: value * total for key, value in share.items()}
 
 
-def _flags(name: str, row: dict[str, Any], ranges: ReferenceRanges | None) -> list[dict[str, Any]]:
+def _flags(name: str, row: dict[str, Any], ranges: ReferenceRanges) -> list[dict[str, Any]]:
     """Where the count lies outside a reference range; ``certain`` where all of its interval does."""
-    if ranges is None:
-        return []
     found = []
     for unit, told in UNITS.items():
         share, limits = row[told.key], ranges.of(name, unit)

@@ -11,6 +11,7 @@ from leukoscope.common.runs import log
 from leukoscope.differential.aside import NothingToCount
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.classify import classify
+from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.sample import Sample, inputs_of
 from leukoscope.encoders.bundle import Encoder
 
@@ -25,8 +26,12 @@ def classify_each(
     *,
     by: str,
     quality: Classifier | Path | None = None,
+    options: CountOptions | None = None,
+    fhir: bool = False,
+    batch: int = 256,
+    device: str = "auto",
+    precision: str = "auto",
     overwrite: bool = False,
-    **options: Any,
 ) -> Iterator[Path]:
     """Classify the cells of each sample apart, into a run folder each in ``out``, and yield it when it is done.
 
@@ -41,9 +46,13 @@ def classify_each(
         classifier: as ``encoder``.
         out: the folder of all.
         by: the column that names the sample of each cell; cells without one are left out, with a warning.
-        quality: as of ``classify``.
+        quality: as of ``classify``, as the others are.
+        options: of the count.
+        fhir: as of ``classify``.
+        batch: as there.
+        device: as there.
+        precision: as there.
         overwrite: classify again what is there.
-        options: of :func:`~leukoscope.differential.classify.classify`.
 
     Raises:
         InputError: when the column is missing or names nothing, a name cannot be a folder's, or a sample is there that
@@ -59,18 +68,23 @@ def classify_each(
     if values.isna().any():
         log.warning("%s: %d cells of no %s are left out", cellset.path, int(values.isna().sum()), by)
     loaded, network = Classifier.load(classifier), Encoder.load(encoder)
-    options["quality"] = Classifier.load(quality) if isinstance(quality, Path) else quality
+    quality = Classifier.load(quality) if isinstance(quality, Path) else quality
+    options = options or CountOptions()
     counted = list[str]()
     for name in names:
         own = cellset.select((values.astype(str) == name).to_numpy() & values.notna().to_numpy())
         if overwrite or not (out / name / "results.json").is_file():
             try:
-                classify(own, network, loaded, out / name, encoder_at=encoder, overwrite=overwrite, **options)
+                classify(
+                    own, network, loaded, out / name, encoder_at=encoder, quality=quality, options=options, fhir=fhir,
+                    batch=batch, device=device, precision=precision, overwrite=overwrite,
+                )  # fmt: skip
             except NothingToCount as error:
                 log.warning("%s: %s", name, error)
                 continue
         else:
-            _refuse_other(out / name, own, loaded, options)
+            inputs = inputs_of(own, loaded, quality, options, precision=precision, fhir=fhir)
+            _refuse_other(out / name, loaded, inputs)
             log.info("%s: whole, of the same cells and options; left as it is", out / name)
         counted.append(name)
         yield out / name
@@ -79,13 +93,12 @@ def classify_each(
         table.to_csv(partial, index=False)
 
 
-def _refuse_other(path: Path, cells: CellSet, classifier: Classifier, options: dict[str, Any]) -> None:
-    """Refuse a sample that is there and would not be the same now."""
+def _refuse_other(path: Path, classifier: Classifier, inputs: str) -> None:
+    """Refuse a sample that is there and would not be the same now, of ``inputs``."""
     there = Sample.open(path)
     if there.classifier.info != classifier.info:
         raise InputError(f"{path}: was called by another classifier; give --overwrite to call it anew")
-    deciding = {name: value for name, value in options.items() if name not in ("batch", "device", "jobs")}
-    if there.info.inputs != inputs_of(cells, classifier, **deciding):
+    if there.info.inputs != inputs:
         raise InputError(f"{path}: is of other cells or options; give --overwrite to classify it anew")
 
 

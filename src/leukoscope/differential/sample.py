@@ -13,8 +13,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.common.files import read_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.classifier import Classifier
-from leukoscope.differential.leukocytes import Leukocytes
-from leukoscope.differential.ranges import ReferenceRanges
+from leukoscope.differential.counts import CountOptions
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 
@@ -42,22 +41,19 @@ def inputs_of(
     cellset: CellSet,
     classifier: Classifier,
     quality: Classifier | None,
+    options: CountOptions,
     *,
     precision: str = "auto",
-    total: float | None = None,
-    ranges: ReferenceRanges | None = None,
-    leukocytes: Leukocytes | None = None,
     fhir: bool = False,
-    seed: int = 0,
 ) -> str:
     """SHA-256 of all that a sample's count depends on: the arguments of ``classify`` but for where and how fast."""
     told = {
         "pixels": cellset.pixels_fingerprint,
         "cells": cellset.ids.tolist(),
         "classifiers": [each.info.model_dump(mode="json") for each in (classifier, quality) if each],
-        "ranges": (ranges or ReferenceRanges.read()).table,
-        "leukocytes": (leukocytes or Leukocytes()).said,
-        "options": [precision, total, fhir, seed],
+        "ranges": options.ranges.table,
+        "leukocytes": options.leukocytes.said,
+        "options": [precision, options.total, fhir, options.seed],
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
