@@ -34,6 +34,21 @@ def write_set(
     return CellSet.open(folder)
 
 
+def audited_sample(
+    n: int, m: int, seed: int, *, share: np.ndarray, rates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Calls, what a person saw of an audit of m cells, the audit, and the truth of n cells.
+
+    Kinds come with the probabilities ``share``; each row of ``rates`` says how cells of a kind are called.
+    """
+    random = np.random.default_rng(seed)
+    truth = random.choice(len(share), n, p=share)
+    predicted = (random.random(n)[:, None] > rates[truth].cumsum(axis=1)).sum(axis=1).clip(max=rates.shape[1] - 1)
+    audit = np.zeros(n, dtype=bool)
+    audit[random.permutation(n)[:m]] = True
+    return predicted, np.where(audit, truth, -1), audit, truth
+
+
 @pytest.fixture(scope="session")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
     folder = tmp_path_factory.mktemp("training") / "cells.set"

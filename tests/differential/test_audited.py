@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,20 +8,13 @@ from ppi_py import ppi_mean_pointestimate
 
 from leukoscope.differential.audited import FEWEST, AuditedCount, audited_count, cells_needed
 
+from .conftest import audited_sample
+
 SHARE = np.array([0.60, 0.28, 0.07, 0.05])
 ROTTEN = np.array([[0.4, 0.3, 0.2, 0.1], [0.5, 0.3, 0.1, 0.1], [0.1, 0.2, 0.6, 0.1], [0.7, 0.1, 0.1, 0.1]])
 
 
-def sample(
-    n: int, m: int, seed: int, rates: np.ndarray = ROTTEN
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions, what a person saw of an audit of m cells, the audit, and the truth of n cells."""
-    random = np.random.default_rng(seed)
-    truth = random.choice(4, n, p=SHARE)
-    predicted = (random.random(n)[:, None] > rates[truth].cumsum(axis=1)).sum(axis=1).clip(max=3)
-    audit = np.zeros(n, dtype=bool)
-    audit[random.permutation(n)[:m]] = True
-    return predicted, np.where(audit, truth, -1), audit, truth
+sample = partial(audited_sample, share=SHARE, rates=ROTTEN)
 
 
 def test_the_estimate_is_that_of_the_authors_package() -> None:

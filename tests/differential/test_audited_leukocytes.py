@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +7,8 @@ from hypothesis import strategies as st
 
 from leukoscope.differential.audited import FEWEST, audited_count, cells_needed
 from leukoscope.differential.audited_leukocytes import audited_leukocytes, half_width, leukocyte_cells_needed
+
+from .conftest import audited_sample
 
 CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "erythroblast", "platelet")
 LEUKOCYTES = (True, True, True, False, False)
@@ -16,14 +20,7 @@ ROTTEN = np.array([
 GOOD = np.vstack([0.95 * np.eye(5) + 0.01, np.full((1, 5), 0.2)])
 
 
-def sample(n: int, m: int, seed: int, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Calls, what a person saw of an audit of m cells, the audit, and the truth of n cells."""
-    random = np.random.default_rng(seed)
-    truth = random.choice(6, n, p=SHARE)
-    predicted = (random.random(n)[:, None] > rates[truth].cumsum(axis=1)).sum(axis=1).clip(max=4)
-    audit = np.zeros(n, dtype=bool)
-    audit[random.permutation(n)[:m]] = True
-    return predicted, np.where(audit, truth, -1), audit, truth
+sample = partial(audited_sample, share=SHARE)
 
 
 def told(share: np.ndarray) -> list[float]:
@@ -37,7 +34,7 @@ def test_intervals_of_shares_of_the_leukocytes_cover(m: int, rates: np.ndarray) 
     """Of 400 samples; at 95 % fewer than 361 come once in three thousand."""
     covered, patient = np.zeros((2, 4)), told(SHARE)
     for seed in range(400):
-        predicted, seen, audit, truth = sample(400, m, seed, rates)
+        predicted, seen, audit, truth = sample(400, m, seed, rates=rates)
         imaged = told(np.bincount(truth, minlength=6).astype(float))
         for k, each in enumerate(audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)[:4]):
             assert each is not None
@@ -64,7 +61,7 @@ def test_where_all_cells_are_leukocytes_both_counts_are_the_same(seed: int, m: i
 
 
 def test_when_all_were_seen_the_shares_are_those_of_the_cells() -> None:
-    predicted, _, _, truth = sample(300, 0, 3, GOOD)
+    predicted, _, _, truth = sample(300, 0, 3, rates=GOOD)
     found = audited_leukocytes(predicted, truth, np.ones(300, dtype=bool), CLASSES, LEUKOCYTES)
     shares = told(np.bincount(truth, minlength=6).astype(float))
     for each, share in zip(found[:4], shares, strict=True):
@@ -78,7 +75,7 @@ def test_when_all_were_seen_the_shares_are_those_of_the_cells() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.integers(FEWEST, 60))
 def test_an_interval_holds_what_people_have_called_already(seed: int, m: int) -> None:
-    predicted, seen, audit, _ = sample(100, m, seed, ROTTEN)
+    predicted, seen, audit, _ = sample(100, m, seed, rates=ROTTEN)
     seen = np.where(np.random.default_rng(seed).random(100) < 0.2, 0, seen)
     known, rest = np.bincount(seen[seen >= 0], minlength=6), (seen < 0).sum()
     for k, each in enumerate(audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)[:3]):
@@ -90,7 +87,7 @@ def test_an_interval_holds_what_people_have_called_already(seed: int, m: int) ->
 
 
 def test_before_the_audit_there_are_shares_without_intervals() -> None:
-    predicted, seen, audit, _ = sample(200, FEWEST - 1, 0, GOOD)
+    predicted, seen, audit, _ = sample(200, FEWEST - 1, 0, rates=GOOD)
     for each in audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)[:4]:
         assert each is not None
         assert each.proportion is not None
@@ -107,7 +104,7 @@ def test_the_forecast_of_what_is_left_to_see_holds() -> None:
     """Reviewing as many more as it says comes to the half width asked for, about half the time."""
     reached, more_than_of_all = [], []
     for seed in range(40):
-        predicted, seen, audit, truth = sample(1500, 100, seed, GOOD)
+        predicted, seen, audit, truth = sample(1500, 100, seed, rates=GOOD)
         shares = audited_leukocytes(predicted, seen, audit, CLASSES, LEUKOCYTES)
         needed = leukocyte_cells_needed(shares, predicted, seen, audit, LEUKOCYTES, 0.04)
         of_all = cells_needed(audited_count(predicted, seen, audit, 5), predicted, seen, audit, 0.04)
@@ -133,7 +130,7 @@ def test_where_all_cells_are_leukocytes_as_many_must_be_seen_for_both_counts() -
 
 
 def test_nothing_more_is_needed_once_it_is_reached_or_where_there_are_no_leukocytes() -> None:
-    predicted, _, _, truth = sample(300, 0, 3, GOOD)
+    predicted, _, _, truth = sample(300, 0, 3, rates=GOOD)
     everything = np.ones(300, dtype=bool)
     shares = audited_leukocytes(predicted, truth, everything, CLASSES, LEUKOCYTES)
     assert leukocyte_cells_needed(shares, predicted, truth, everything, LEUKOCYTES, 0.02) == 0
