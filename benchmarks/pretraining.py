@@ -6,9 +6,10 @@
 Both train a ResNet-18 with MoCo v2 on the same cells: ours from a CellSet through batched views, lightly's from PNG
 files through ``MoCoV2Transform``, ``LightlyDataset`` and a ``DataLoader`` with its best number of workers.
 "equal" gives both the same step: RGB, float32, channels last, the same network, no split batch norm, views that change
-colour. "as it comes" takes each by its defaults: ours with one grey channel and the policy ifc, lightly's with RGB and
-its example's layout. "ceiling" is our own step on one batch of finished views in memory: what no data path can exceed.
-Turns alternate, so that a busy machine slows all alike; ratios are medians over the turns.
+colour; "equal, bf16" is the same under bfloat16 autocast, where this machine has it. "as it comes" takes each by its
+defaults: ours with one grey channel, the policy ifc and the precision that ``auto`` picks, lightly's with RGB, float32
+and its example's layout. "ceiling" is our own step on one batch of finished views in memory: what no data path can
+exceed. Turns alternate, so that a busy machine slows all alike; ratios are medians over the turns.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.pack import PackSettings, pack
 from leukoscope.cells.simulate import simulate
 from leukoscope.encoders.backbone import create_backbone
+from leukoscope.encoders.device import autocast, pick_dtype
 from leukoscope.methods.moco import MoCo, MoCoSettings
 from leukoscope.training.method import Progress
 from leukoscope.training.source import Batches
@@ -41,6 +43,7 @@ from leukoscope.views.augment import Augment
 from leukoscope.views.policy import Policy
 from leukoscope.views.preprocess import Preprocess
 
+CPU = torch.device("cpu")
 Turn = Callable[[int], float]
 """Seconds a batch, over so many batches."""
 
@@ -56,7 +59,8 @@ def write_files(folder: Path, cells: CellSet) -> None:
 class Ours:
     """Our loop's inner lines on a CellSet."""
 
-    def __init__(self, cells: CellSet, size: int, batch: int, *, policy: str, groups: int) -> None:
+    def __init__(self, cells: CellSet, size: int, batch: int, *, policy: str, groups: int, precision: str) -> None:
+        self.precision = precision
         self.source = Batches([cells], batch, seed=0)
         half = (0.5,) * cells.channels
         self.prepare = Preprocess(size, cells.info.intensity, half, half)
@@ -86,7 +90,8 @@ class Ours:
     def step(self, views: list[Tensor], cells: Tensor) -> None:
         """One optimiser step on finished views."""
         progress = Progress(0, 0, 1, 0)
-        loss, _ = self.method.loss(views, cells, progress)
+        with autocast(CPU, self.precision, trained=self.method):
+            loss, _ = self.method.loss(views, cells, progress)
         loss.backward()
         self.sgd.step()
         self.sgd.zero_grad()
@@ -110,7 +115,8 @@ class Ours:
 class Lightly:
     """lightly's MoCo example: its dataset, transform, head, loss and helpers."""
 
-    def __init__(self, folder: Path, size: int, batch: int, *, channels_last: bool) -> None:
+    def __init__(self, folder: Path, size: int, batch: int, *, channels_last: bool, precision: str) -> None:
+        self.precision = precision
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         transform = MoCoV2Transform(input_size=size)
         self.data = LightlyDataset(str(folder), transform=transform)
@@ -143,11 +149,12 @@ class Lightly:
         query, key = (view.contiguous(memory_format=self.layout) for view in views)
         update_momentum(self.encoder, self.key_encoder, 0.999)
         update_momentum(self.head, self.key_head, 0.999)
-        q = self.head(self.encoder(query))
-        with torch.no_grad():
-            shuffled, order = batch_shuffle(key)
-            k = batch_unshuffle(self.key_head(self.key_encoder(shuffled)), order)
-        self.criterion(q, k).backward()
+        with autocast(CPU, self.precision):
+            q = self.head(self.encoder(query))
+            with torch.no_grad():
+                shuffled, order = batch_shuffle(key)
+                k = batch_unshuffle(self.key_head(self.key_encoder(shuffled)), order)
+        self.criterion(q.float(), k.float()).backward()
         self.sgd.step()
         self.sgd.zero_grad()
 
@@ -206,10 +213,10 @@ def measure(folder: Path, size: int, batch: int, turns: int, count: int, cells: 
     write_files(folder / f"{size}", grey)
     pack(folder / f"{size}", folder / f"{size}-rgb.set", settings=PackSettings(), jobs=2, overwrite=True)
     rgb = CellSet.open(folder / f"{size}-rgb.set")
-    ours_equal = Ours(rgb, size, batch, policy="stained", groups=1)
-    ours = Ours(grey, size, batch, policy="ifc", groups=8)
-    theirs_equal = Lightly(folder / f"{size}", size, batch, channels_last=True)
-    theirs = Lightly(folder / f"{size}", size, batch, channels_last=False)
+    ours_equal = Ours(rgb, size, batch, policy="stained", groups=1, precision="fp32")
+    ours = Ours(grey, size, batch, policy="ifc", groups=8, precision="auto")
+    theirs_equal = Lightly(folder / f"{size}", size, batch, channels_last=True, precision="fp32")
+    theirs = Lightly(folder / f"{size}", size, batch, channels_last=False, precision="fp32")
     workers = theirs_equal.choose_workers((0, 1, 2, 4), count)
     theirs.loader = theirs.load(workers, count)
     runs: dict[str, Turn] = {
@@ -220,6 +227,11 @@ def measure(folder: Path, size: int, batch: int, turns: int, count: int, cells: 
         "ceiling": ours.in_memory,
         "lightly": theirs.from_disk,
     }
+    if halves := pick_dtype(CPU) == torch.bfloat16:
+        ours_half = Ours(rgb, size, batch, policy="stained", groups=1, precision="bf16")
+        theirs_half = Lightly(folder / f"{size}", size, batch, channels_last=True, precision="bf16")
+        theirs_half.choose_workers((0, 1, 2, 4), count)
+        runs |= {"ours equal, bf16": ours_half.from_disk, "lightly equal, bf16": theirs_half.from_disk}
     for run in runs.values():
         run(count)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -240,6 +252,7 @@ def measure(folder: Path, size: int, batch: int, turns: int, count: int, cells: 
         "share of ceiling": round(ratio("ours", "ceiling"), 3),
         "share of ceiling, equal": round(ratio("ours equal", "ceiling equal"), 3),
         "times lightly, equal": round(ratio("ours equal", "lightly equal"), 2),
+        **({"times lightly, bf16": round(ratio("ours equal, bf16", "lightly equal, bf16"), 2)} if halves else {}),
         "times lightly, as it comes": round(ratio("ours", "lightly"), 2),
     }
 
