@@ -133,3 +133,17 @@ def test_a_group_misspelt_is_told(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         parse_groups(text)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("k", [5, 7, 20])
+def test_groups_with_as_many_votes_are_equals_however_their_classes_share_them(k: int) -> None:
+    rng = np.random.default_rng(k)
+    truth = rng.integers(0, 5, 400)
+    votes = np.stack([rng.multinomial(k, 0.1 + 0.5 * row) for row in np.eye(5)[truth]])
+    ids = np.array([f"c{i}" for i in range(400)])
+    table = predictions(ids, np.array(CLASSES)[truth], votes / k, CLASSES, encoder="e", head="knn")
+    folds = pd.DataFrame({"cell_id": [*ids, "another"], "repeat": 0, "fold": 0, "role": ["test"] * 400 + ["train"]})
+    found = score_predictions(table, folds, groups=GROUPS, n_bootstrap=0).content["groups"]["scores"]["e"]["knn"]
+    of = np.eye(3)[[HOME[name] for name in CLASSES]]
+    areas = [roc_auc_score(of[truth, group], (votes @ of)[:, group]) for group in range(3)]
+    assert found["roc_auc_macro"]["mean"] == pytest.approx(np.mean(areas), abs=1e-9)

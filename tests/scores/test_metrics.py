@@ -56,6 +56,28 @@ def test_metrics_are_those_of_scikit_learn(n_classes: int, ties: bool) -> None:
         assert plain(truth, probabilities)[name] == pytest.approx(expected, abs=1e-9), name
 
 
+def votes(n: int, n_classes: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes ``(n,)`` and the votes ``(n, n_classes)`` of k neighbours each, half of them right."""
+    generator = np.random.default_rng(0)
+    truth = generator.integers(n_classes, size=n)
+    return truth, np.stack([generator.multinomial(k, 0.5 / n_classes + 0.5 * row) for row in np.eye(n_classes)[truth]])
+
+
+@pytest.mark.parametrize(("n_classes", "k"), [(4, 5), (8, 7), (4, 20)])
+def test_cells_with_as_many_votes_are_equals_whoever_has_the_rest(n_classes: int, k: int) -> None:
+    truth, counts = votes(400, n_classes, k)
+    names, ids = np.array([f"c{i}" for i in range(n_classes)]), np.arange(400).astype(str)
+    found = score(predictions(ids, names[truth], counts / k, list(names), encoder="e", head="knn"))
+    areas = [reference.roc_auc_score(truth == label, counts[:, label]) for label in range(n_classes)]
+    precisions = [reference.average_precision_score(truth == label, counts[:, label]) for label in range(n_classes)]
+    assert found["roc_auc_macro"] == pytest.approx(np.mean(areas), abs=1e-9)
+    assert found["pr_auc_macro"] == pytest.approx(np.mean(precisions), abs=1e-9)
+    most, right = counts.max(axis=1), counts.argmax(axis=1) == truth
+    gaps = [abs((right[most == number] - number / k).sum()) for number in np.unique(most)]
+    if k < 15:  # Every number of votes has one of the fifteen bins to itself.
+        assert found["ece"] == pytest.approx(sum(gaps) / 400, abs=1e-6)
+
+
 def test_roc_auc_over_all_classes_is_that_of_scikit_learn() -> None:
     truth, probabilities = cells(300, 4)
     for average in ("macro", "weighted"):

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from leukoscope.scores.predictions import probabilities_of, truth_of
+from leukoscope.scores.predictions import probabilities_of, stored_of, truth_of
 from leukoscope.scores.ranking import ranking
 
 AVERAGED = ("precision", "recall", "f1", "roc_auc", "pr_auc")
@@ -30,11 +30,13 @@ class Measured:
 def score(block: pd.DataFrame) -> dict[str, float]:
     """Every metric of METRICS for one block of predictions (one encoder, head, seed, repeat and fold)."""
     ones: np.ndarray = np.ones((len(block), 1))
-    measured = measure(truth_of(block), probabilities_of(block), ones)
+    measured = measure(truth_of(block), probabilities_of(block), ones, stored=stored_of(block))
     return {name: float(values[0]) for name, values in measured.overall.items()}
 
 
-def measure(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> Measured:
+def measure(
+    truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, *, stored: np.ndarray | None = None
+) -> Measured:
     """Every metric, for many weightings of the same cells at once: a bootstrap resample is a weighting by counts.
 
     The predicted class is the most probable one, the first among equals. Macro averages run over the classes that
@@ -48,9 +50,12 @@ def measure(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -
         truth: ``(n,)`` class indices.
         probabilities: ``(n, K)``.
         weights: ``(n, B)``; ones of ``(n, 1)`` give the plain metrics. Sums are kept in its dtype.
+        stored: ``(n, K)`` probabilities before they were scaled to sum to one, which parts equals by a rounding: cells
+            are ranked and binned by these. None takes ``probabilities``.
     """
+    stored = probabilities if stored is None else stored
     counts = _confusion(truth, probabilities.argmax(axis=1), probabilities.shape[1], weights)
-    per_class = {**_threshold_scores(counts), **_ranking_scores(truth, probabilities, weights)}
+    per_class = {**_threshold_scores(counts), **_ranking_scores(truth, stored, weights)}
     support, total = per_class["support"], weights.sum(axis=0)
     overall = {"accuracy": _ratio(np.einsum("kkb->b", counts), total), "balanced_accuracy": np.empty(0)}
     for name in AVERAGED:
@@ -59,7 +64,7 @@ def measure(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -
     overall["balanced_accuracy"] = overall["recall_macro"]
     overall["kappa"] = _kappa(counts)
     overall["log_loss"] = _ratio(_log_losses(truth, probabilities).astype(weights.dtype) @ weights, total)
-    overall["ece"] = _calibration_error(truth, probabilities, weights)
+    overall["ece"] = _calibration_error(truth, probabilities, stored, weights)
     return Measured(overall, per_class)
 
 
@@ -106,10 +111,12 @@ def _log_losses(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return losses
 
 
-def _calibration_error(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _calibration_error(
+    truth: np.ndarray, probabilities: np.ndarray, stored: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     confidence = probabilities.max(axis=1)
     gap = (probabilities.argmax(axis=1) == truth) - confidence
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    bins = np.clip(np.ceil(stored.max(axis=1) * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
     gaps: np.ndarray = np.zeros((ECE_BINS, len(truth)), dtype=weights.dtype)
     gaps[bins, np.arange(len(truth))] = gap
     return _ratio(np.abs(gaps @ weights).sum(axis=0), weights.sum(axis=0))

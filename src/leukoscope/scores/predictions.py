@@ -61,9 +61,18 @@ def classes_of(table: pd.DataFrame) -> list[str]:
 
 def probabilities_of(table: pd.DataFrame) -> np.ndarray:
     """The probabilities ``(n, K)`` float64, each row scaled to sum to one exactly."""
-    values = table[[_PREFIX + name for name in classes_of(table)]].to_numpy(dtype=np.float64)
+    values = stored_of(table)
     scaled: np.ndarray = values / values.sum(axis=1, keepdims=True)
     return scaled
+
+
+def stored_of(table: pd.DataFrame) -> np.ndarray:
+    """The probabilities ``(n, K)`` float64 as they are stored, in which equals are equal.
+
+    A third of the votes is scaled by another rounding where two thirds stand beside it than where two other thirds do.
+    """
+    values: np.ndarray = table[[_PREFIX + name for name in classes_of(table)]].to_numpy(dtype=np.float64)
+    return values
 
 
 def truth_of(table: pd.DataFrame) -> np.ndarray:
@@ -95,7 +104,7 @@ def validate(table: pd.DataFrame, where: str = "predictions") -> pd.DataFrame:
     strangers = sorted(set(table["label"].dropna()) - set(classes))
     if strangers or table["label"].isna().any():
         raise InputError(f"{where}: label {strangers[0] if strangers else 'missing'!r} has no column p_<label>")
-    values = table[[_PREFIX + name for name in classes]].to_numpy(dtype=np.float64)
+    values = stored_of(table)
     bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3)
     if bad.any():
         at = table.iloc[int(np.argmax(bad))]

@@ -7,7 +7,16 @@ import pandas as pd
 
 from leukoscope.scores.intervals import interval, resamples
 from leukoscope.scores.metrics import METRICS, PER_CLASS, measure
-from leukoscope.scores.predictions import BLOCK, HEAD, blocks_of, classes_of, probabilities_of, truth_of, validate
+from leukoscope.scores.predictions import (
+    BLOCK,
+    HEAD,
+    blocks_of,
+    classes_of,
+    probabilities_of,
+    stored_of,
+    truth_of,
+    validate,
+)
 
 Scores = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
@@ -100,6 +109,7 @@ class _Block:
     fold: int
     truth: np.ndarray
     probabilities: np.ndarray
+    stored: np.ndarray
     position: np.ndarray
 
 
@@ -107,7 +117,8 @@ def _blocks(rows: pd.DataFrame, position: pd.Index) -> list[_Block]:
     found = []
     for (*_, seed, repeat, fold), block in blocks_of(rows, BLOCK):
         at = position.get_indexer(pd.Index(block["cell_id"]))
-        found.append(_Block(seed, repeat, fold, truth_of(block), probabilities_of(block), at))  # type: ignore[arg-type]
+        told = truth_of(block), probabilities_of(block), stored_of(block)
+        found.append(_Block(seed, repeat, fold, *told, at))  # type: ignore[arg-type]
     return sorted(found, key=lambda block: (block.repeat, block.fold, block.seed))
 
 
@@ -115,7 +126,7 @@ def _tally(blocks: list[_Block], weights: np.ndarray) -> np.ndarray:
     """All scores ``(blocks, METRICS + PER_CLASS * K, B)`` of one head under the weightings ``(n, B)``."""
     tallies = []
     for block in blocks:
-        measured = measure(block.truth, block.probabilities, weights[block.position])
+        measured = measure(block.truth, block.probabilities, weights[block.position], stored=block.stored)
         overall = np.stack([measured.overall[name] for name in METRICS])
         per_class = np.concatenate([measured.per_class[name] for name in PER_CLASS])
         tallies.append(np.concatenate([overall, per_class]))
