@@ -101,6 +101,14 @@ def test_variables_are_filled_in_with_their_default(tmp_path: Path, monkeypatch:
             "samples.s counts cells of cells, which its classifier is fitted on",
         ),
         (
+            {
+                "sets": spoiled("cells"),
+                "tasks": {"kinds": {"cells": "cells"}},
+                "shifts": {"s": {"cells": "bad", "task": "kinds"}},
+            },
+            "shifts.s tests on cells of bad, which its heads are fitted on",
+        ),
+        (
             {"sets": {"cells": {"open": "${NOWHERE_AT_ALL}/x.set"}}},
             "the environment variable NOWHERE_AT_ALL is not set",
         ),

@@ -235,7 +235,7 @@ class Recipe(Settings):
             self._check_cells(shift.cells, f"shifts.{name}.cells")
             if shift.task not in self.tasks:
                 raise ValueError(f"shifts.{name} names {shift.task!r}, which the recipe does not define")
-            if overlap(shift.cells, self.tasks[shift.task].cells):
+            if overlap(self.acquired(shift.cells), self.acquired(self.tasks[shift.task].cells)):
                 raise ValueError(f"shifts.{name} tests on cells of {shift.cells}, which its heads are fitted on")
         for name, sample in self.samples.items():
             self._check_cells(sample.cells, f"samples.{name}.cells")
