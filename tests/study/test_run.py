@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from leukoscope.cells.simulate import simulate
 from leukoscope.common.errors import CheckFailed, InputError
 from leukoscope.common.files import read_json
 from leukoscope.encoders.features import Features
@@ -145,6 +146,22 @@ def test_a_folder_of_another_recipe_is_refused(done: tuple[Path, Path, dict[str,
     recipe, out, _ = done
     with pytest.raises(InputError, match=r"another recipe \(it differs in seed, tasks\.kinds\)"):
         study(recipe, out, overrides=["seed=3", "tasks.kinds.folds=4"])
+
+
+def test_another_set_is_not_opened_in_the_place_of_one_that_was_used(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        simulate(tmp_path / f"{seed}.set", cells=60, size=24, classes=("LYM", "NEU"), patients=6, seed=seed, jobs=1)
+    recipe = {
+        "name": "opened",
+        "title": "A set that was there before",
+        "sets": {"cells": {"open": str(tmp_path / "0.set")}, "later": {"open": str(tmp_path / "0.set")}},
+        "encoders": {"random": {"cells": ["cells"], "random": {"backbone": "test_resnet", "size": 32}}},
+    }
+    out = tmp_path / "out"
+    study(written(tmp_path, recipe), out, jobs=1)
+    study(written(tmp_path, recipe), out, overrides=[f"sets.later.open={tmp_path}/1.set"], jobs=1)
+    with pytest.raises(InputError, match=r"another recipe \(it differs in sets\.cells\)"):
+        study(written(tmp_path, recipe), out, overrides=[f"sets.cells.open={tmp_path}/1.set"], jobs=1)
 
 
 def test_a_study_may_grow_by_a_task(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -80,9 +80,28 @@ def _differences(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         old, new = before.get(key, {}), now.get(key, {})
         for name in sorted(old.keys() | new.keys()):
             begun = any((out / leaf.format(name)).exists() for leaf in leaves)
+            # A set that is opened leaves nothing of its own.
+            begun = begun or (key == "sets" and _used(out, before, name))
             # An encoder that comes later would be missing where tasks have been evaluated.
             judged = any((out / stage).exists() for stage in ("tasks", "cohorts"))
             late = key == "encoders" and name not in old and judged
             if old.get(name) != new.get(name) and (begun or late):
                 found.append(f"{key}.{name}")
     return found
+
+
+def _used(out: Path, recipe: Mapping[str, Any], cells: str) -> bool:
+    """Whether anything of ``recipe`` that takes the set ``cells`` was begun."""
+    return any(
+        reference.partition(".")[0] == cells and any((out / leaf.format(name)).exists() for leaf in leaves)
+        for key, leaves in _LEAVES.items()
+        for name, plan in recipe.get(key, {}).items()
+        for reference in _cells_of(plan)
+    )
+
+
+def _cells_of(plan: Mapping[str, Any]) -> list[str]:
+    """The cells, ``SET`` or ``SET.PART``, that a part of a recipe takes, or is made of."""
+    sources = [made["source"] for made in (plan.get("spoil"), plan.get("cohort")) if made]
+    taken = plan.get("cells", [])
+    return [*sources, *([taken] if isinstance(taken, str) else taken)]
