@@ -164,6 +164,16 @@ def test_another_set_is_not_opened_in_the_place_of_one_that_was_used(tmp_path: P
         study(written(tmp_path, recipe), out, overrides=[f"sets.cells.open={tmp_path}/1.set"], jobs=1)
 
 
+def test_a_sample_that_was_cut_off_before_its_page_gets_it(done: tuple[Path, Path, dict[str, Any]]) -> None:
+    recipe, out, _ = done
+    page = out / "samples/patient/report.html"
+    counted = (out / "samples/patient/differential.json").stat().st_mtime_ns
+    page.unlink()
+    study(recipe, out, jobs=1)
+    assert page.is_file()
+    assert (out / "samples/patient/differential.json").stat().st_mtime_ns == counted
+
+
 def test_a_study_may_grow_by_a_task(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     _, out, results = done
     trained = out / "encoders/moco/train.lr=0.01/results.json"

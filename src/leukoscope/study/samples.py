@@ -49,6 +49,7 @@ def classify_sample(space: Workspace, name: str, bundles: Mapping[str, Path]) ->
     cells, out = space.cells(sample.cells), space.out / "samples" / name
     if not out.exists():
         classify(cells, bundles[trial], classifier, out, device=device)
+    if not (out / "report.html").exists():
         write_sample_report(out, title=f"Differential: {name}")
     differential = read_json(out / "differential.json")
     truth: dict[str, int] = {}
