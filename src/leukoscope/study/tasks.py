@@ -46,13 +46,22 @@ def embedded(
     maps: bool = False,
     flipped: bool = False,
 ) -> Features:
-    """Features of the cells of a ``stage`` by one encoder, kept as ``key``; computed where they are not there yet."""
+    """Features of the cells of a ``stage`` by one encoder, kept as ``key``; computed where they are not there yet.
+
+    Raises:
+        InputError: when those that are there are of other pixels: the set was packed anew where it is opened.
+    """
     path = space.features_path(stage, key)
     if not path.exists():
         log.info("%s: embed by %s", stage, key)
         encoder, device = Encoder.load(bundle), space.recipe.device
         embed(cellset, encoder, path, device=device, readout=readout, maps=maps, flipped=flipped)
-    return Features.read(path)
+    found = Features.read(path)
+    if found.uns.get("pixels_fingerprint") != cellset.pixels_fingerprint:
+        raise InputError(
+            f"{path}: of other pixels than {cellset.path} holds now; choose another folder, or bring the old set back"
+        )
+    return found
 
 
 def feature_name(encoder: str, trial: str) -> str:
