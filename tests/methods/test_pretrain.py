@@ -214,6 +214,21 @@ def test_two_processes_keep_one_queue_and_learn_as_one(few_cells: Path, tmp_path
     Encoder.load(pair / "encoder")
 
 
+def test_two_processes_train_the_head_alone_as_one_does(few_cells: Path, tmp_path: Path) -> None:
+    """A step of the head, whose gradient leaves the encoder out, and one of both; wholly without batch norms."""
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    recipe = (
+        *("--method", "supcon", "--backbone", "test_vit", "--size", "32", "--epochs", "2", "--batch", "64"),
+        *("--set", "method_settings={dim: 8, dropout: 0, head_epochs: 1}", "--set", "train.weight_decay=0.1"),
+        *("--set", "train.monitor_cells=0", "--device", "cpu", "--set", "train.precision=fp32"),
+    )
+    for out, devices in ((alone, "1"), (pair, "2")):
+        verb = [*command(few_cells, out)[:4], *recipe, "--devices", devices]
+        subprocess.run(verb, env=one_thread(), check=True, timeout=300)
+    one, two = (torch.load(out / "checkpoint.pt", weights_only=True)["method"] for out in (alone, pair))
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+
+
 def test_activations_made_anew_change_nothing(few_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transformer, which has no batch norm to count twice; dropped paths are drawn alike in both passes."""
     found, passes = [], [0, 0]

@@ -71,7 +71,16 @@ class SupCon(JointEmbedding):
         """Unit vectors ``(2, B, dim)``; see :meth:`JointEmbedding.project`."""
         features = self._frozen(views) if self._head_alone(progress) else run_crops(self.encoder, views)
         z = [self.head(normalize(each.float(), dim=1)) for each in features]
-        return normalize(torch.stack(z).float(), dim=-1)
+        projections = normalize(torch.stack(z).float(), dim=-1)
+        # Several processes wait for a gradient of every weight; those of the encoder are then dropped unused.
+        waited = self._head_alone(progress) and processes() > 1
+        return projections + 0 * self._sum_of_weights() if waited else projections
+
+    def before_step(self, progress: Progress) -> None:
+        """Hold the encoder while the head learns alone."""
+        if self._head_alone(progress):
+            for weight in self.encoder.parameters():
+                weight.grad = None
 
     def compare(self, z: Tensor, cells: Tensor, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Equation 13 over the views of this process, against those of all; see :meth:`JointEmbedding.compare`."""
@@ -88,6 +97,9 @@ class SupCon(JointEmbedding):
 
     def _head_alone(self, progress: Progress) -> bool:
         return progress.step < self.settings.head_epochs * progress.per_epoch
+
+    def _sum_of_weights(self) -> Tensor:
+        return torch.stack([weight.sum() for weight in self.encoder.parameters()]).sum()
 
     @torch.no_grad()
     def _frozen(self, views: list[Tensor]) -> list[Tensor]:
