@@ -112,3 +112,10 @@ def test_memory_and_clusters_travel_with_the_checkpoint() -> None:
 def test_more_clusters_than_cells_are_refused() -> None:
     with pytest.raises(InputError, match="prototypes 20: 14 cells make no more clusters"):
         deepcluster(prototypes=[3, 20])
+
+
+def test_more_clusters_than_cells_in_full_batches_are_refused() -> None:
+    """Of fourteen cells two batches of six show twelve."""
+    ours = deepcluster(prototypes=[13])
+    with pytest.raises(InputError, match="prototypes 13: the full batches of an epoch show 12 of 14 cells"):
+        ours.start_epoch(lambda: iter(batches(0)), at(0))

@@ -69,11 +69,20 @@ class DeepCluster(Method):
         self.register_buffer("assigned", torch.full((len(settings.prototypes), cells), _UNKNOWN))
 
     def start_epoch(self, batches: Batched, progress: Progress) -> None:
-        """Cluster the memory anew; before the first epoch, fill it."""
+        """Cluster the memory anew; before the first epoch, fill it.
+
+        Raises:
+            InputError: when the full batches show fewer cells than there are clusters.
+        """
         if not self.seen.any():
             for views, cells in batches():
                 self._remember(self._project(split_crops(views)[0][:2]), cells)
         rows = self.seen.nonzero().squeeze(1)
+        if max(self.settings.prototypes) > len(rows):
+            raise InputError(
+                f"prototypes {max(self.settings.prototypes)}: the full batches of an epoch show {len(rows)} of "
+                f"{len(self.seen)} cells, which make no more clusters than cells; give fewer, or a smaller --batch"
+            )
         for number, clusters in enumerate(self.settings.prototypes):
             z = self.memory[number % 2, rows]
             rng = np.random.default_rng([progress.seed, progress.epoch, number])
