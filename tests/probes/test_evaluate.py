@@ -211,8 +211,10 @@ def test_cells_seen_in_pre_training_are_told(tmp_path: Path) -> None:
     pretrain = [images_of(found.select(np.arange(5)), tmp_path / "pretrain.set")]
     same = features(pixels_fingerprint="p", pretrained_on="p", method="moco")
     random = features(method="random")
-    results = evaluate({"a": found, "b": same, "r": random}, tmp_path / "run", **QUICK, pretrain=pretrain)
-    assert [results["encoders"][name]["seen_in_pretraining"] for name in "abr"] == [5, "all", "none"]
+    among = features(pixels_fingerprint="p", pretrained_on="q+p", method="moco")
+    given = {"a": found, "b": same, "c": among, "r": random}
+    results = evaluate(given, tmp_path / "run", **QUICK, pretrain=pretrain)
+    assert [results["encoders"][name]["seen_in_pretraining"] for name in given] == [5, "all", "all", "none"]
     assert results["notes"][0] == "a: 5 of the evaluated cells were seen, without labels, in its pre-training."
     results = evaluate({"a": found}, tmp_path / "unknown", **QUICK)
     assert results["encoders"]["a"]["seen_in_pretraining"] == "unknown"

@@ -87,11 +87,11 @@ def _seen(features: Features, pretrain: Sequence[CellSet]) -> str | int:
     if features.uns.get("method") in _WITHOUT_CELLS:
         return "none"
     trained_on = features.uns.get("pretrained_on")
-    if trained_on is not None and trained_on == features.uns.get("pixels_fingerprint"):
+    names = [] if trained_on is None else trained_on.split("+")
+    if features.uns.get("pixels_fingerprint") in names:
         return "all"
-    if trained_on is not None:
+    if names:
         # Of the sets given, those of this encoder; others are other encoders'.
-        names = trained_on.split("+")
         sets = {cellset.pixels_fingerprint: cellset for cellset in pretrain}
         pretrain = [sets[name] for name in names] if sets.keys() >= set(names) else []
     return (_shared_cells(features.cells, pretrain) or "none") if pretrain else "unknown"
