@@ -130,6 +130,15 @@ def test_the_best_rates_are_chosen_and_those_that_diverge_passed_over(discs: Cel
         tune(hopeless, *inner_split(hopeless, np.arange(120), None))
 
 
+def test_a_rate_that_diverges_in_its_last_step_is_passed_over(discs: CellSet, encoder: Encoder) -> None:
+    """One step in all, whose loss is still a number."""
+    stages = {"all": {**ALL, "epochs": 1, "lr": [1e38, 0.003], "optimiser": "sgd"}}
+    trainer = trainer_of(discs, encoder, settings_of(stages, batch=120))
+    tuned = tune(trainer, *inner_split(trainer, np.arange(120), None))
+    assert tuned.plan.rates == (0.003,)
+    assert np.isfinite(tuned.probabilities).all()
+
+
 def test_the_inner_split_keeps_slides_whole(discs: CellSet, encoder: Encoder) -> None:
     trainer = trainer_of(discs, encoder, settings_of({"all": ALL}, inner_share=0.25))
     slide = discs.cells.set_index("cell_id")["slide"]

@@ -9,6 +9,7 @@ from leukoscope.cells.folds import split
 from leukoscope.common.errors import CheckFailed, InputError
 from leukoscope.common.runs import log
 from leukoscope.probes.trainer import Plan, Trainer
+from leukoscope.training.monitors import refuse_divergence
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ def tune(trainer: Trainer, fit: np.ndarray, validation: np.ndarray, *, follow: b
     for rates in settings.rates:
         try:
             network, plan = trainer.fit(fit, Plan.whole(settings, rates), watch=watch)
+            probabilities = trainer.predict(network, validation)
+            loss, accuracy = trainer.scores(probabilities, validation)
+            # The last step may be the one that diverges: no training loss tells of it.
+            refuse_divergence(loss, sum(plan.epochs))
         except CheckFailed as error:
             if len(settings.rates) == 1:
                 raise
             log.warning("learning rates %s: %s", _named(rates), error)
             continue
-        probabilities = trainer.predict(network, validation)
-        loss, accuracy = trainer.scores(probabilities, validation)
         tried.append({"rates": _named(rates), "epochs": _named(plan.epochs), "log_loss": loss, "accuracy": accuracy})
         rank = loss if settings.choose_by == "log_loss" else -accuracy
         if not found or rank < found[0][0]:
