@@ -17,3 +17,8 @@ def test_a_batch_is_shared_evenly() -> None:
 def test_a_misspelt_key_gets_a_hint() -> None:
     with pytest.raises(InputError, match="unknown key 'optimizer'; did you mean 'optimiser'"):
         TrainSettings.parse({"optimizer": "sgd"}, where="x")
+
+
+def test_lars_needs_a_weight_decay_to_scale_by() -> None:
+    with pytest.raises(InputError, match="lars scales the rates of decayed weights alone: give weight_decay above 0"):
+        TrainSettings.parse({"optimiser": "lars", "weight_decay": 0}, where="x")

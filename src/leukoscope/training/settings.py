@@ -99,6 +99,12 @@ class TrainSettings(Schedule):
         return self
 
     @model_validator(mode="after")
+    def _lars_scales_what_it_decays(self) -> Self:
+        if self.optimiser == "lars" and self.weight_decay == 0:
+            raise ValueError("lars scales the rates of decayed weights alone: give weight_decay above 0, or sgd")
+        return self
+
+    @model_validator(mode="after")
     def _several_devices_shard(self) -> Self:
         if self.shard and self.devices * self.nodes == 1:
             raise ValueError("shard shares a model out over several devices; give devices")
