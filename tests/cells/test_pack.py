@@ -96,6 +96,14 @@ def test_pixels_brighter_than_the_camera_are_set_aside(tmp_path):
     assert "is over 12 bits; check --bit-depth" in next(iter(report.reasons))
 
 
+def test_more_bits_than_8_bit_pixels_can_have_are_refused(tmp_path):
+    save(tmp_path / "in" / "0.png", noise(20, 20))
+    with pytest.raises(InputError, match=r"8-bit pixels, which --bit-depth 12 would turn nearly black; leave it out"):
+        pack(tmp_path / "in", tmp_path / "out", settings=PackSettings(bit_depth=12))
+    pack(tmp_path / "in", tmp_path / "out", settings=PackSettings(bit_depth=12, to_8_bit=True))
+    np.testing.assert_array_equal(CellSet.open(tmp_path / "out").images[0, 0], noise(20, 20))
+
+
 def test_depths_are_not_mixed(tmp_path):
     save(tmp_path / "in" / "0.png", noise(20, 20))
     save(tmp_path / "in" / "1.png", noise(20, 20, dtype=np.uint16))

@@ -77,6 +77,8 @@ def _checked(picture: Picture, settings: PackSettings) -> Picture:
         pixels = centre(pixels, settings.centre)
     if _constant(pixels):
         raise Unreadable("constant image")
+    if settings.bit_depth is not None and settings.bit_depth > 8 and pixels.dtype == np.uint8 and not settings.to_8_bit:
+        raise Unreadable(f"8-bit pixels, which --bit-depth {settings.bit_depth} would turn nearly black; leave it out")
     if settings.bit_depth is not None and int(pixels.max()) >> settings.bit_depth:
         raise Unreadable(f"brightest pixel {pixels.max()} is over {settings.bit_depth} bits; check --bit-depth")
     if settings.to_8_bit and pixels.dtype == np.uint16:
