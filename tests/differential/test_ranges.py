@@ -48,6 +48,7 @@ def test_a_laboratory_gives_its_own(tmp_path: Path) -> None:
         ("class,low,high,unit\nEOS,2,1,percent\n", "lies above"),
         ("class,low,high,unit\nEOS,2,inf,percent\n", "are to be finite"),
         ("class,low,high,unit\nEOS,0,1,%\n", "give percent"),
+        ("class,low,high,unit\nEOS,0,1,percent\neosinophil,0,6,percent\n", r"line 3: a second range \(percent\)"),
     ],
 )
 def test_what_is_no_range_is_said_in_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -57,6 +58,12 @@ def test_what_is_no_range_is_said_in_one_line(tmp_path: Path, text: str, said: s
         ReferenceRanges.read(file)
     assert "ranges.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_a_spreadsheet_marked_as_utf_8_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text("class,low,high,unit\nEOS,0,1,percent\n", encoding="utf-8-sig")
+    assert ReferenceRanges.read(file).of("EOS", "percent") == Range(0, 1)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -53,14 +53,20 @@ class ReferenceRanges:
             text = resources.files("leukoscope.differential").joinpath("ranges.csv").read_text(encoding="utf-8")
         else:
             try:
-                text = path.read_text(encoding="utf-8")
+                text = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{path}: cannot be read as reference ranges ({error})") from None
         rows = csv.DictReader(text.splitlines())
         missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
         if missing:
             raise InputError(f"{path}: reference ranges need the columns class, low, high, unit; no {missing[0]}")
-        return cls(dict(_range(row, number, path) for number, row in enumerate(rows, start=2)))
+        ranges: dict[tuple[str, Unit], Range] = {}
+        for line, row in enumerate(rows, start=2):
+            (kind, unit), limits = _range(row, line, path)
+            if (kind, unit) in ranges:
+                raise InputError(f"{path}: line {line}: a second range ({unit}) for {kind}; keep one")
+            ranges[kind, unit] = limits
+        return cls(ranges)
 
     @property
     def table(self) -> dict[str, tuple[float, float]]:
