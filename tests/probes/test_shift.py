@@ -42,6 +42,13 @@ def test_only_common_classes_take_part_and_the_others_are_told(run: Path) -> Non
     assert results["shared_cells"] == 0
 
 
+def test_cells_that_are_in_both_sets_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cells = features("k", [0, 1], 60)
+    with caplog.at_level("WARNING", logger="leukoscope"):
+        shift({"e": cells}, {"e": {"": cells}}, tmp_path / "run", **QUICK)
+    assert "60 images are among the known and the new cells" in caplog.text
+
+
 def test_known_cells_are_scored_as_an_evaluation_scores_them(run: Path, tmp_path: Path) -> None:
     """The same heads and folds: what is said of known cells does not depend on the new ones."""
     whole = features("k", [0, 1, 2], 120)

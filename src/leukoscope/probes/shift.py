@@ -98,7 +98,10 @@ def shift(
     group = resolve_group(strangers, groups[1] or NO_GROUP)
     recipe = {"encoders": list(known), "label": label, "heads": list(heads), "task": task, "seed": seed}
     recipe |= {"n_folds": n_folds, "repeats": repeats, "n_bootstrap": n_bootstrap}
+    shared = len(set(contents_of(seen)) & set(contents_of(strangers)))
     with run_folder(out, verb="shift", settings=recipe, seed=seed, overwrite=overwrite) as run:
+        if shared:
+            log.warning(f"{shared} images are among the known and the new cells: what is lost looks smaller than it is")
         log.info("%d known and %d new cells of classes %s", len(cells.labels), keep.sum(), ", ".join(common))
         found = predict_across(cells, wanted, truth[keep], group=group, heads=heads, seed=seed, settings=settings)
         content = {
@@ -106,7 +109,7 @@ def shift(
             "classes": common,
             "left_out": {"known": _others(own, common), "new": _others(truth, common)},
             "n": {"known": len(cells.labels), "new": int(keep.sum())},
-            "shared_cells": len(set(contents_of(seen)) & set(contents_of(strangers))),
+            "shared_cells": shared,
             **_score(run, found, n_bootstrap=n_bootstrap, seed=seed),
             **describe_encoders(cells.features),
         }
