@@ -140,6 +140,14 @@ def test_other_settings_or_cells_do_not_go_on_with_a_run(few_cells: Path, tmp_pa
     pretrain([cells], out, settings=settings(epochs=1, log_steps=7, checkpoint_minutes=9))
 
 
+def test_a_run_that_could_not_begin_is_begun_with_a_setting_put_right(few_cells: Path, tmp_path: Path) -> None:
+    cells, out = CellSet.open(few_cells), tmp_path / "run"
+    with pytest.raises(InputError, match="do not fill one batch"):
+        pretrain([cells], out, settings=settings(epochs=1, batch=4096))
+    assert pretrain([cells], out, settings=settings(epochs=1)) == out / "encoder"
+    assert "batch: 8" in (out / "recipe.yaml").read_text()
+
+
 def test_a_run_of_an_older_version_is_gone_on_with(few_cells: Path, tmp_path: Path) -> None:
     """Keys that came since are not in its recipe; they have their defaults."""
     cells, out = CellSet.open(few_cells), tmp_path / "run"

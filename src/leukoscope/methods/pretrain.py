@@ -230,9 +230,14 @@ def _finished(out: Path, recipe: Mapping[str, Any]) -> bool:
     if not (out / "recipe.yaml").exists():
         refuse_folder(out, run_mark("pretrain"))
         return False
+    ended = (out / "results.json").exists()
+    if not ended and not (out / "checkpoint.pt").exists():
+        # It stopped before anything was learned, at a wrong setting perhaps: no number is lost by another one.
+        refuse_folder(out, run_mark("pretrain"), overwrite=True)
+        return False
     before = _with_defaults(read_yaml(out / "recipe.yaml"))
     refuse_changed(_binding(before), _binding(recipe), out)
-    if not (out / "results.json").exists():
+    if not ended:
         return False
     read_json(out / "results.json")
     log.warning(f"{out}: this run is finished already; give --overwrite to train again")
