@@ -119,5 +119,19 @@ def test_so_many_cells_are_noticed_with_the_power_asked_for(n: int, detected: fl
     assert flagged(needed - 1) < 0.96
 
 
+@pytest.mark.parametrize(("held_out", "n", "detected"), [(200, 30, 0.9), (200, 60, 0.02), (5000, 80, 0.3)])
+def test_the_number_noticed_is_the_first_one_with_enough_power(held_out: int, n: int, detected: float) -> None:
+    """Held against the sum over both numbers of novel cells, one number of unknown cells after the other."""
+    limits, beyond = limits_of(held_out), math.ceil((held_out + 1) * 0.99)
+    flags = [sample_p(novel, n, limits) < SAMPLE_FALSE_ALARM for novel in range(n + 1)]
+
+    def power(unknown: int) -> float:
+        known = betabinom(n - unknown, held_out + 1 - beyond, beyond).pmf(np.arange(n - unknown + 1))
+        return float(np.convolve(known, binom(unknown, detected).pmf(np.arange(unknown + 1))) @ flags)
+
+    enough = [unknown for unknown in range(n + 1) if power(unknown) >= 0.95]
+    assert cells_to_notice(n, limits, detected) == (enough[0] if enough else None)
+
+
 def test_what_is_not_detected_is_never_noticed() -> None:
     assert cells_to_notice(200, limits_of(5000), 0.01) is None

@@ -154,13 +154,12 @@ def cells_to_notice(n: int, limits: NoveltyLimits, detected: float, *, power: fl
     """
     # The flag is raised from so many novel cells on.
     needed = int(_known_novel(n, limits).isf(SAMPLE_FALSE_ALARM)) + 1
-    seen = np.arange(needed)
-    for unknown in range(n + 1):
-        # Of the sum of two binomials, the share below what is needed.
-        among_known = _known_novel(n - unknown, limits).cdf(needed - 1 - seen)
-        if float((binom.pmf(seen, unknown, detected) * among_known).sum()) <= 1 - power:
-            return unknown
-    return None
+    unknown, seen = np.arange(n + 1)[:, None], np.arange(needed)
+    # Of the sum of two binomials, the share below what is needed, for every number at once: (n + 1, needed).
+    among_known = _known_novel(n - unknown, limits).pmf(seen).cumsum(axis=1)[:, ::-1]
+    unnoticed = (binom.pmf(seen, unknown, detected) * among_known).sum(axis=1)
+    enough = np.flatnonzero(unnoticed <= 1 - power)
+    return int(enough[0]) if enough.size else None
 
 
 def _rank(held_out: int, false_alarm: float) -> int:
@@ -168,7 +167,7 @@ def _rank(held_out: int, false_alarm: float) -> int:
     return math.ceil((held_out + 1) * (1 - false_alarm))
 
 
-def _known_novel(n: int, limits: NoveltyLimits) -> Any:
+def _known_novel(n: int | np.ndarray, limits: NoveltyLimits) -> Any:
     """How many of ``n`` known cells lie beyond the limit, as a distribution of scipy's."""
     rank = _rank(limits.held_out, limits.false_alarm)
     return betabinom(n, limits.held_out + 1 - rank, rank)
