@@ -40,9 +40,10 @@ def test_a_kind_that_looks_like_another_is_not(tmp_path: Path) -> None:
         assert row["detected"] < 0.06
 
 
-def test_every_kind_takes_its_turn(tmp_path: Path) -> None:
+def test_every_kind_takes_its_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = leave_out(features(1.0), tmp_path / "run")["rows"]
     assert [row["kind"] for row in rows[::2]] == list("ABCX")
+    assert "novelty: 4/4 kinds" in capsys.readouterr().err
 
 
 def test_an_unknown_kind_and_too_few_cells_are_said_in_one_line(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from leukoscope.cli.options import GroupColumn, Json, LabelColumn, LabelsFile, NFolds, Overwrite, Seed
-from leukoscope.cli.output import interval, percent, say, say_json, say_table
+from leukoscope.cli.output import percent, say, say_json, say_table
 
 _OUT = "A kind to leave out of what is known; may be repeated. Every kind in turn, if left out."
 
@@ -42,7 +42,8 @@ def novelty(
         overwrite=overwrite,
     )
     rows = [
-        (row["kind"], row["measure"], row["unknown"], f"{row['roc_auc']:.3f}", interval(*row["interval"]),
+        (row["kind"], row["measure"], row["unknown"], f"{row['roc_auc']:.3f}",
+         "[{:.3f}, {:.3f}]".format(*row["interval"]),
          percent(row["false_alarm"]), percent(row["detected"]),
          *("-" if cells is None else cells for cells in row["noticed_from"].values()))
         for row in found["rows"]

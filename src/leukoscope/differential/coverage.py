@@ -97,7 +97,7 @@ def coverage(
     }  # fmt: skip
     with run_folder(out, verb="coverage", settings=recipe, seed=seed, overwrite=overwrite) as run:
         tallies = defaultdict[tuple[str, int], list[pd.DataFrame]](list)
-        with progress("coverage", splits) as advance:
+        with progress("coverage", splits, "splits") as advance:
             for number in range(splits):
                 dealt = Dealt.of(
                     (features, labels), elsewhere, train_share=train_share, group=group, seed=seed + number

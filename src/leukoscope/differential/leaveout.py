@@ -75,7 +75,7 @@ def leave_out(
     settings = {"kinds": left_out, "group": group, "n_folds": n_folds, "false_alarm": false_alarm}
     with run_folder(out, verb="novelty", settings=settings, seed=seed, overwrite=overwrite) as run:
         rows = []
-        with progress("novelty", len(left_out)) as advance:
+        with progress("novelty", len(left_out), "kinds") as advance:
             for kind in left_out:
                 rows += _without(features, labels, kind, group, n_folds, false_alarm, seed)
                 advance(1)

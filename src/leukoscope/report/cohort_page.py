@@ -70,7 +70,7 @@ def write_cohort_report(
     cell_map, maps = _lay_maps(cohort, features or {}, folder, seed)
     if patients:
         images = None if cellset is None else Images.of(cellset)
-        with progress("patients' pages", len(cohort.pages)) as advance:
+        with progress("patients' pages", len(cohort.pages), "pages") as advance:
             for patient in cohort.pages:
                 write_patient_page(cohort, patient, run, title=title, images=images, cell_map=cell_map)
                 advance(1)
