@@ -50,8 +50,8 @@ def test_rare_values_and_unlabelled_cells_take_no_part_and_faults_are_named() ->
     found = batch_probe({"e": features}, labels, "batch", n_bootstrap=0)
     assert set(found["values"]) == {"B1", "B2"}
     assert sum(found["values"].values()) == N - 12
-    with pytest.raises(InputError, match="--batch slide: no such column"):
+    with pytest.raises(InputError, match="--database slide: no such column"):
         batch_probe({"e": features}, labels, "slide")
     features.cells["batch"] = "one"
-    with pytest.raises(InputError, match="--batch batch: 1 values of 5 cells or more; two are needed"):
+    with pytest.raises(InputError, match="--database batch: 1 values of 5 cells or more; two are needed"):
         batch_probe({"e": features}, labels, "batch")

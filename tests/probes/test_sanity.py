@@ -51,5 +51,7 @@ def test_what_is_missing_is_named() -> None:
     features, labels = cells(database=1.0, kind=1.0)
     with pytest.raises(InputError, match="--database slide: no such column; the table has cell_id, batch"):
         sanity_test({"e": features}, labels, **{**WHERE, "database": "slide"})
-    with pytest.raises(InputError, match=r"set A \(hairy, in newest\) has 0 cells, fewer than 5 folds"):
+    with pytest.raises(InputError, match="--class hairier: no cell has this label; there are "):
+        sanity_test({"e": features}, labels, **{**WHERE, "suspect": "hairier"})
+    with pytest.raises(InputError, match="--home newest: no cell has this batch; there are new, old"):
         sanity_test({"e": features}, labels, **{**WHERE, "home": "newest"})

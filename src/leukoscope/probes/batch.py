@@ -48,13 +48,13 @@ def batch_probe(
     aligned = align(features)
     cells = next(iter(aligned.values())).cells
     if column not in cells.columns:
-        raise InputError(f"--batch {column}: no such column; the table has {', '.join(cells.columns)}")
+        raise InputError(f"--database {column}: no such column; the table has {', '.join(cells.columns)}")
     values = cells[column].astype("string")
     known = np.array([label is not None for label in labels])
     counts = values[known].value_counts()
     frequent = counts[counts >= n_folds]
     if len(frequent) < 2:
-        raise InputError(f"--batch {column}: {len(frequent)} values of {n_folds} cells or more; two are needed")
+        raise InputError(f"--database {column}: {len(frequent)} values of {n_folds} cells or more; two are needed")
     keep = values.isin(frequent.index).to_numpy() & known
     batches, kinds, every = (_where(keep, given) for given in (values.to_numpy(dtype=object), labels, "all"))
     folds = make_folds(cells, batches, n_folds=n_folds, seed=seed)

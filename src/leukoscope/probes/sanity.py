@@ -85,6 +85,12 @@ def _sets(
         raise InputError(f"--database {database}: no such column; the table has {', '.join(cells.columns)}")
     is_home = (cells[database].astype("string") == home).fillna(False).to_numpy(dtype=bool)
     is_suspect = labels == suspect
+    if not is_home.any():
+        there = ", ".join(sorted(cells[database].dropna().astype(str).unique()))
+        raise InputError(f"--home {home}: no cell has this {database}; there are {there}")
+    if not is_suspect.any():
+        there = ", ".join(sorted({label for label in labels if label is not None}))
+        raise InputError(f"--class {suspect}: no cell has this label; there are {there}")
     known = cells[database].notna().to_numpy() & np.array([label is not None for label in labels])
     sets: np.ndarray = np.where(is_suspect, np.where(is_home, "A", "D"), np.where(is_home, "C", "B")).astype(object)
     sets[~known] = None
