@@ -36,6 +36,18 @@ def test_more_labels_and_better_features_help_and_every_test_cell_is_predicted(f
     assert accuracy[60, "good"] > accuracy[60, "poor"] + 0.2
 
 
+def test_the_log_names_a_count_before_its_fits(folds: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="leukoscope"):
+        try_few_labels({"e": features(0.4)}, LABELS, folds, FewLabels(counts=(6, 60), draws=1, heads=("knn",)))
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if text.startswith(("few", "e:"))] == [
+        "few labels: 60",
+        "e: knn fitted 4 times",
+        "few labels: 6",
+        "e: knn fitted 4 times",
+    ]
+
+
 def test_heads_see_no_cell_that_was_not_drawn(folds: pd.DataFrame) -> None:
     """Labels of all other cells are turned round: what heads say of the test cells stays as it is."""
     plan = FewLabels(counts=(9,), draws=1)

@@ -58,6 +58,7 @@ def try_few_labels(
     }
     found = {}
     for count, drawn in every.items():
+        log.info("few labels: %d%s", count, " a class" if plan.per_class else "")
         tables = [
             cross_validate(
                 each, labels, drawn, heads=plan.heads, encoder=encoder, seeds=(seed,), settings=settings
@@ -65,6 +66,5 @@ def try_few_labels(
             for encoder, each in features.items()
         ]
         tables += train_whole(count, drawn) if train_whole else []
-        log.info("few labels: %d%s", count, " a class" if plan.per_class else "")
         found[count] = FewLabelRun(pd.concat(tables, ignore_index=True), drawn)
     return found
