@@ -54,6 +54,11 @@ def test_a_run_folder_holds_all_that_was_found(tmp_path: Path) -> None:
     assert len(table) == 4 * 90
 
 
+def test_the_log_says_in_words_that_cells_are_not_grouped(tmp_path: Path) -> None:
+    evaluate({"e": features()}, tmp_path / "run", **{**QUICK, "heads": ("knn-1",)})
+    assert "90 cells of 3 classes, not grouped" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_few_labels_leave_their_predictions_and_scores(tmp_path: Path) -> None:
     plan = FewLabels(counts=(6, 30), draws=2, heads=("knn-1",))
     results = evaluate({"e": features()}, tmp_path / "run", **QUICK, few=plan)

@@ -136,7 +136,8 @@ def evaluate(
         "few_labels": few.model_dump(mode="json") if few else None,
     }
     with run_folder(out, verb="evaluate", settings=recipe, seed=seed, overwrite=overwrite) as run:
-        log.info("%d cells of %d classes, grouped by %s", len(cells.labels), len(cells.classes), cells.group)
+        grouped = f"grouped by {cells.group}" if cells.group else "not grouped"
+        log.info("%d cells of %d classes, %s", len(cells.labels), len(cells.classes), grouped)
         own = {name: cells.features[name] for name in features}
         # First of all: counts that do not fit the folds should not be found out after hours.
         thinned = {}
