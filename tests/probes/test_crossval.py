@@ -133,7 +133,7 @@ def test_inner_splits_hold_groups_together_and_the_test_fold_out(n_folds):
 def test_faults_are_told_in_one_line():
     features, labels = cells(60)
     folds = make_folds(features.cells, labels, n_folds=3)
-    with pytest.raises(InputError, match=r"--heads forest: no such head; choose from linear, linear-sgd, "):
+    with pytest.raises(InputError, match=r"^head forest: no such head; choose from linear, linear-sgd, "):
         cross_validate(features, labels, folds, heads=("forest",))
     with pytest.raises(InputError, match="head linear: unknown key 'c'"):
         cross_validate(features, labels, folds, heads=("linear",), settings=ProbeSettings(heads={"linear": {"c": 1}}))

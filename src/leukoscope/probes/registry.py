@@ -31,6 +31,6 @@ def head_of(name: str, values: Mapping[str, Any]) -> Probe:
         InputError: when there is no such head, or it has no such setting.
     """
     if name not in HEADS:
-        raise InputError(f"--heads {name}: no such head; choose from {', '.join(HEADS)}")
+        raise InputError(f"head {name}: no such head; choose from {', '.join(HEADS)}")
     default = HEADS[name]
     return type(default).parse({**default.model_dump(), **values}, where=f"head {name}")
