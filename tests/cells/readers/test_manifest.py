@@ -177,6 +177,11 @@ def test_a_channel_of_no_column_is_refused(images, channels, message):
         packed(table, channels=channels)
 
 
+def test_a_table_without_rows_is_refused_by_name(images):
+    with pytest.raises(InputError, match=r"\.csv: a table without rows; give one with a row for each image"):
+        packed(write(images, "path,label\n"))
+
+
 def test_a_folder_has_no_columns_to_take_channels_from(images):
     with pytest.raises(InputError, match=r"--channels DNA=\{dna\} names a column, and a folder has none; give a table"):
         packed(images / "img", channels=("DNA={dna}",))

@@ -40,6 +40,8 @@ def read_table(source: Path, settings: PackSettings, *, needs: Sequence[str] = (
         InputError: when the table cannot be read, lacks a column, or the settings do not fit it.
     """
     table = _load(source)
+    if table.empty:
+        raise InputError(f"{source}: a table without rows; give one with a row for each image")
     table = _renamed(table, source, settings)
     if settings.path_template is not None:
         table["path"] = _paths(table, source, settings.path_template, option="--path-template ")
