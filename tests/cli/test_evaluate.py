@@ -93,7 +93,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         (["none.h5ad", tmp_path / "run"], "none.h5ad: no such features"),
         ([features, features, tmp_path / "run"], "there is an encoder 'moco' already; name it with NAME="),
         ([features, tmp_path / "run", "--set", "probe.x=1"], "--set: unknown key 'probe'; did you mean 'probes'?"),
-        ([features, tmp_path / "run", "--few-labels", "ten"], "--set: few.counts.0"),
+        ([features, tmp_path / "run", "--few-labels", "ten"], "--few-labels: counts.0"),
         ([features, tmp_path / "run", "--run", tmp_path], "not an encoder bundle"),
         ([features, tmp_path / "run", "--class-groups", "LYM"], "--class-groups: 'LYM' is not GROUP=CLASS,CLASS,..."),
         (["--rescore", tmp_path], "predictions.parquet: cannot be read as predictions"),

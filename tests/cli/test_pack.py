@@ -103,6 +103,12 @@ def test_every_option_of_tables_reaches_the_settings(images, tmp_path, monkeypat
     assert "1 rows dropped, experts too few or not of one mind" in capsys.readouterr().out
 
 
+def test_a_renamed_class_of_no_cell_is_told(images, tmp_path, monkeypatch, caplog):
+    assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", "--class", "a=NEU", "--class", "b=NUE") == 0
+    assert "--class b=...: no cell is of the class that it renames; is it misspelt?" in caplog.text
+    assert "--class a" not in caplog.text
+
+
 def test_classes_are_renamed(images, tmp_path, monkeypatch):
     assert leukoscope(monkeypatch, "pack", images, tmp_path / "out", "--class", "neutrophil=NEU") == 0
     assert set(CellSet.open(tmp_path / "out").cells["label"]) == {"neutrophil", "LYM"}

@@ -118,12 +118,13 @@ def test_classes_taken_to_be_leukocytes_are_named_and_a_laboratory_may_say_other
     told = "Taken to be leukocytes, as nothing is known of them: K562"
     assert told in write_sample_report(tmp_path / "assumed").read_text()
     caplog.clear()
-    ours = Leukocytes({"K562": False})
+    ours = Leukocytes({"K562": False, "platlet": False})
     found = classify(cells, encoder, classifier, tmp_path / "said", options=CountOptions(leukocytes=ours), device="cpu")
     assert found["assumed_leukocytes"] == []
     assert found["classes"]["K562"]["leukocytes"] is None
     assert sum(row["leukocytes"]["value"] for row in found["classes"].values() if row["leukocytes"]) == pytest.approx(1)
     assert "taken to be" not in caplog.text
+    assert "platlet: no class of the classifier, and no kind of cell that is known; is it misspelt?" in caplog.text
     assert "Taken to be" not in write_sample_report(tmp_path / "said").read_text()
 
 

@@ -6,7 +6,8 @@ from scipy.stats import beta
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.counts import CountOptions, count
-from leukoscope.differential.ranges import ReferenceRanges
+from leukoscope.differential.leukocytes import Leukocytes
+from leukoscope.differential.ranges import Range, ReferenceRanges
 
 CONFUSION = np.array([[80, 15, 5], [10, 85, 5], [0, 20, 80]])
 CLASSES = ("EOS", "LYM", "NEU")
@@ -78,6 +79,15 @@ def test_what_lies_outside_its_range_is_flagged() -> None:
     barely = counted([6, 30, 64])["classes"]["LYM"]
     assert [(each["flag"], each["certain"]) for each in barely["flags"]] == [("low", False)]
     assert counted([200, 100, 100], ranges=ReferenceRanges({}))["classes"]["EOS"]["flags"] == []
+
+
+def test_names_that_mean_no_class_and_no_kind_are_told() -> None:
+    assert CountOptions().strangers(CLASSES) == []
+    ranges = ReferenceRanges({("neutrofil", "percent"): Range(40, 70), ("smudge", "percent"): Range(0, 5)})
+    said = Leukocytes({"platlet": False, "Basophils": True, "Smudge": False})
+    asked = CountOptions(ranges=ranges, leukocytes=said)
+    assert asked.strangers(CLASSES) == ["neutrofil", "platlet", "smudge"]
+    assert asked.strangers((*CLASSES, "smudge")) == ["neutrofil", "platlet"]
 
 
 @pytest.mark.parametrize("total", [0.0, float("inf"), float("nan")])

@@ -46,6 +46,16 @@ def test_intervals_cover_as_trained_and_under_a_shift_only_the_audited_ones(tmp_
     assert (table["samples"] == 60).all()
 
 
+def test_a_pool_that_holds_fewer_cells_than_a_sample_needs_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = coverage(features(300, 0), tmp_path / "run", BLOOD, sizes=(50, 200), samples=2, splits=1)
+    assert {(row["n"], row["class"]): row["pool"] for row in found["rows"]}[200, "NEU"] == 50
+    told = [record.getMessage() for record in caplog.records if "are drawn from 50" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("as trained, samples of 200: about 1")
+
+
 def test_limits_of_novelty_which_no_count_needs_are_not_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import typer
 from leukoscope.common.errors import InputError
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed gives the same numbers.")]
-Jobs = Annotated[int, typer.Option("--jobs", help="Worker processes; 0 takes one a core.", min=0)]
+Jobs = Annotated[int, typer.Option("--jobs", help="Workers at once; 0 takes one a core.", min=0)]
 Size = Annotated[int | None, typer.Option("--size", help="Side of the square images, in pixels.", min=8)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 LabelColumn = Annotated[

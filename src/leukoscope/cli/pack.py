@@ -75,10 +75,12 @@ def pack(
 
     Sub-folders are classes. What cannot be read is set aside in rejected.csv with its reason; the rest is packed.
     """
+    from leukoscope.cells.cellset import CellSet
     from leukoscope.cells.pack import PackReport, PackSettings
     from leukoscope.cells.pack import pack as pack_cells
     from leukoscope.cells.pack_settings import LABEL_PREFIX, class_names
     from leukoscope.common.errors import InputError
+    from leukoscope.common.runs import log
 
     if label_from_prefix and from_path:
         raise InputError("--label-from-prefix is a --from-path of its own: give one of them")
@@ -109,6 +111,10 @@ def pack(
     chosen = {key: value for key, value in given.items() if value is not None}
     settings = PackSettings.parse(chosen, where="pack")
     report: PackReport = pack_cells(source, out, settings=settings, jobs=jobs, overwrite=overwrite)
+    there = set(CellSet.open(out).cells.get("label", ())) if classes else set()
+    for new in dict.fromkeys(pair.partition("=")[0] for pair in classes or ()):
+        if new not in there:
+            log.warning("--class %s=...: no cell is of the class that it renames; is it misspelt?", new)
     for line in report.lines():
         say(f"{out}: {line}")
     say_json(json, report.as_dict())

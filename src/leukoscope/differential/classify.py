@@ -84,6 +84,8 @@ def classify(
         "cells": str(cellset.path), "classes": list(info.classes), "head": info.head, "precision": precision,
         "quality": list(quality.info.classes) if quality else None, "total": options.total,
     }  # fmt: skip
+    for name in options.strangers(info.classes):
+        log.warning("%s: no class of the classifier, and no kind of cell that is known; is it misspelt?", name)
     with run_folder(out, verb="classify", settings=settings, seed=options.seed, overwrite=overwrite) as run:
         features = embed(cellset, encoder, batch=batch, device=device, precision=precision, readout=info.readout)
         features.require_finite(encoder.info.timm_name)

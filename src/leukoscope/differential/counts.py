@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +8,7 @@ from scipy.stats import binomtest
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
-from leukoscope.differential.leukocytes import Leukocytes
+from leukoscope.differential.leukocytes import Leukocytes, as_word, kind_of
 from leukoscope.differential.posterior import Posterior, composition_posterior
 from leukoscope.differential.ranges import UNITS, ReferenceRanges
 
@@ -38,6 +39,12 @@ class CountOptions:
         """Refuse a total that is none."""
         if self.total is not None and not 0 < self.total < math.inf:
             raise InputError(f"the total of leukocytes is to be above 0 (10^9/L), not {self.total:g}")
+
+    def strangers(self, classes: Iterable[str]) -> list[str]:
+        """Names in the two tables that are none of ``classes`` and no kind of cell that is known: misspelt, perhaps."""
+        known = {text for name in classes for text in (name, as_word(name))}
+        said = self.ranges.names | self.leukocytes.said.keys()
+        return sorted(name for name in said if name not in known and kind_of(name) is None)
 
 
 def count(

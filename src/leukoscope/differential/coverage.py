@@ -97,6 +97,7 @@ def coverage(
     }  # fmt: skip
     with run_folder(out, verb="coverage", settings=recipe, seed=seed, overwrite=overwrite) as run:
         tallies = defaultdict[tuple[str, int], list[pd.DataFrame]](list)
+        least = dict[str, np.ndarray]()
         with progress("coverage", splits, "splits") as advance:
             for number in range(splits):
                 dealt = Dealt.of(
@@ -104,6 +105,9 @@ def coverage(
                 )
                 classifier = _fitted(*dealt.training, head, group, seed, settings)
                 pools = {condition: Pool.of(classifier, *cells) for condition, cells in dealt.unseen.items()}
+                for condition, pool in pools.items():
+                    held = np.bincount(pool.y, minlength=len(classes))
+                    least[condition] = np.minimum(least.get(condition, held), held)
                 of_split = [patients[one % len(patients)] for one in range(number, samples, splits)]
                 for place, (condition, n) in enumerate(product(pools, sizes)):
                     rng = np.random.default_rng([seed, number, place])
@@ -112,7 +116,8 @@ def coverage(
                         for patient in of_split
                     ]
                 advance(1)
-        rows = pd.DataFrame(_summarised(tallies))
+        rows = pd.DataFrame(_summarised(tallies, least))
+        _warn_of_small_pools(rows)
         (run.path / "tables").mkdir()
         rows.to_csv(run.path / "tables" / "coverage.csv", index=False)
         results = {"classes": classes, "rows": rows.to_dict("records"), "summary": _over_classes(rows)}
@@ -186,11 +191,29 @@ def _judge(
     return told
 
 
-def _summarised(tallies: dict[tuple[str, int], list[pd.DataFrame]]) -> Iterator[dict[str, Any]]:
-    """A row for each condition, size and class: mean errors, coverage and mean widths."""
+def _warn_of_small_pools(rows: pd.DataFrame) -> None:
+    """Tell where a sample needs more cells of a class than there are to draw from."""
+    short = rows.assign(needed=rows["mean_share"] * rows["n"]).query("needed > pool")
+    worst = short.assign(times=short["needed"] / short["pool"]).sort_values("times", ascending=False, kind="stable")
+    for row in worst.drop_duplicates(["condition", "n"]).sort_index().to_dict("records"):
+        log.warning(
+            "%s, samples of %d: about %.0f cells of %s are drawn from %d, some again and again, so that what is odd of "
+            "these by chance is in all samples; label more, or trust smaller samples",
+            *(row[name] for name in ("condition", "n", "needed", "class", "pool")),
+        )
+
+
+def _summarised(
+    tallies: dict[tuple[str, int], list[pd.DataFrame]], least: dict[str, np.ndarray]
+) -> Iterator[dict[str, Any]]:
+    """A row for each condition, size and class: mean errors, coverage and mean widths.
+
+    ``pool`` is how many cells of the class samples were drawn from, the ``least`` ``(K,)`` of all divisions.
+    """
     for (condition, n), judged in tallies.items():
-        for name, table in pd.concat(judged).groupby("class", sort=False):
+        for k, (name, table) in enumerate(pd.concat(judged).groupby("class", sort=False)):
             row: dict[str, Any] = {"condition": condition, "n": n, "class": name, "samples": len(table)}
+            row["pool"] = int(least[condition][k])
             row["mean_share"] = float(table["share"].mean())
             row |= {f"{each}_error": float((table[each] - table["imaged"]).abs().mean()) for each in _ESTIMATES}
             for each in _INTERVALS:

@@ -111,7 +111,8 @@ def fit(
     )
     reference = Reference.of(features.x[known], y[known], seed=seed)
     Classifier(fitted.head, info, reference).save(out, overwrite=overwrite)
-    log.info("classifier %s: %d cells, temperature %.2f, %s", out, len(truth), temperature, info.cross_validated)
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in info.cross_validated.items())
+    log.info("classifier %s: %d cells, temperature %.2f, cross-validated %s", out, len(truth), temperature, told)
     # As anyone will load it: on the CPU, wherever it was fitted.
     return Classifier.load(out)
 

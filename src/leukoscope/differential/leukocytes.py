@@ -27,14 +27,14 @@ def kind_of(label: str) -> CellKind | None:
     Codes are LOINC's of the panel 69738-3 (Differential panel, method unspecified - Blood; loinc.org). They name no
     method: this count is neither an automated counter's nor a person's.
     """
-    return _by_word().get(_word(label))
+    return _byas_word().get(as_word(label))
 
 
 class Leukocytes:
     """Which classes are leukocytes: by what a laboratory says of its own, and else by the kinds of cells known here."""
 
     def __init__(self, said: dict[str, bool] | None = None) -> None:
-        self.said = {_word(name): is_leukocyte for name, is_leukocyte in (said or {}).items()}
+        self.said = {as_word(name): is_leukocyte for name, is_leukocyte in (said or {}).items()}
 
     @classmethod
     def read(cls, path: Path) -> "Leukocytes":
@@ -59,7 +59,7 @@ class Leukocytes:
 
     def kind_of(self, label: str) -> CellKind | None:
         """As :func:`kind_of`; a class that only the laboratory knows is a kind of its own, without a code."""
-        kind, said = kind_of(label), self.said.get(_word(label))
+        kind, said = kind_of(label), self.said.get(as_word(label))
         if said is None:
             return kind
         return replace(kind, is_leukocyte=said) if kind else CellKind(label, said, None, None)
@@ -70,15 +70,16 @@ class Leukocytes:
 
 
 @cache
-def _by_word() -> dict[str, CellKind]:
+def _byas_word() -> dict[str, CellKind]:
     text = resources.files("leukoscope.differential").joinpath("leukocytes.csv").read_text(encoding="utf-8")
     found = {}
     for row in csv.DictReader(text.splitlines()):
         kind = CellKind(row["name"], row["leukocyte"] == "yes", row["loinc"] or None, row["display"] or None)
         for word in (row["name"], *row["synonyms"].split("|")):
-            found[_word(word)] = kind
+            found[as_word(word)] = kind
     return found
 
 
-def _word(label: str) -> str:
+def as_word(label: str) -> str:
+    """A class name as names are compared: small letters and digits, all else one space."""
     return re.sub(r"[^a-z0-9]+", " ", label.lower()).strip()

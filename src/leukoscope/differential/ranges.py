@@ -73,6 +73,11 @@ class ReferenceRanges:
         """Low and high of every range, by the kind and its unit."""
         return {f"{name} {unit}": (limits.low, limits.high) for (name, unit), limits in self._ranges.items()}
 
+    @property
+    def names(self) -> set[str]:
+        """The kinds that have a range, by the name of the kind where it is known, else as they were written."""
+        return {name for name, _ in self._ranges}
+
     def of(self, label: str, unit: Unit) -> Range | None:
         """The range of a class, which goes by any name of the kind of cell it means."""
         kind = kind_of(label)

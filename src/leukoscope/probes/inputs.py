@@ -41,7 +41,8 @@ class EvaluateSettings(Settings):
             "finetune": {name: {"encoder": encoder} for name, encoder in map(_named, finetune)},
         }
         if few is not None:
-            given["few"] = {"counts": few.split(",")}
+            counts = FewLabels.parse({"counts": few.split(",")}, where="--few-labels").counts
+            given["few"] = {"counts": counts}
         return cls.parse(with_overrides(given, overrides), where="--set")
 
 

@@ -118,7 +118,8 @@ def test_experts_agree(images):
         ("path,label,x\na,b,c\n", {"columns": ("label=x",)}, "there is a column 'label' already"),
         ("id\n1\n", {"path_template": "{ID}.png"}, "no column 'ID'; it has id"),
         ("id\nx\n", {"path_template": "{id:03d}.png"}, "--path-template .*invalid literal"),
-        ("path,label\n,b\n", {}, "1 rows without a path"),
+        ("path,label\na,b\n,b\n", {}, "1 rows without a path, the first is row 2; fill or drop them"),
+        ("path;label\na;b\n", {}, "its columns are parted by semicolons; save it with commas"),
         ("", {}, "cannot be read as a table"),
     ],
 )
@@ -128,6 +129,12 @@ def test_faults_of_a_table_are_told_in_one_line(tmp_path, text, settings, messag
         packed(table, **settings)
     assert "cells.csv" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "cells.csv").write_bytes("path,label\nZelle-ä.png,b\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"cells\.csv: is no UTF-8 text; save the table as CSV in UTF-8"):
+        packed(tmp_path / "cells.csv")
 
 
 def test_templates_look_nothing_up_but_columns(tmp_path):

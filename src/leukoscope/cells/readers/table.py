@@ -55,9 +55,9 @@ def read_table(source: Path, settings: PackSettings, *, needs: Sequence[str] = (
         )
     if reserved := [name for name in _RESERVED if name in table.columns]:
         raise InputError(f"{source}: the column {reserved[0]!r} is made by packing; rename it with --column")
-    empty = int(table["path"].isna().sum())
+    empty = [row for row, missing in enumerate(table["path"].isna(), start=1) if missing]
     if empty:
-        raise InputError(f"{source}: {empty} rows without a path")
+        raise InputError(f"{source}: {len(empty)} rows without a path, the first is row {empty[0]}; fill or drop them")
     if settings.agree is None:
         return _typed(table), 0
     experts = [name for name in table.columns if fnmatchcase(name, settings.experts)]
@@ -75,8 +75,12 @@ def _load(source: Path) -> pd.DataFrame:
             table = pd.read_csv(
                 source, sep=separator, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig"
             )
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: is no UTF-8 text; save the table as CSV in UTF-8") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be read as a table ({str(error).splitlines()[0]})") from None
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        raise InputError(f"{source}: its columns are parted by semicolons; save it with commas, or with tabs as .tsv")
     return table.rename(columns=str)
 
 
