@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,25 @@ def test_another_set_is_not_opened_in_the_place_of_one_that_was_used(tmp_path: P
     study(written(tmp_path, recipe), out, overrides=[f"sets.later.open={tmp_path}/1.set"], jobs=1)
     with pytest.raises(InputError, match=r"another recipe \(it differs in sets\.cells\)"):
         study(written(tmp_path, recipe), out, overrides=[f"sets.cells.open={tmp_path}/1.set"], jobs=1)
+
+
+def test_a_shift_is_not_gone_on_with_on_cells_that_were_packed_anew(tmp_path: Path) -> None:
+    for name, seed in (("known", 0), ("new", 1), ("anew", 2)):
+        simulate(tmp_path / name, cells=60, size=24, classes=("LYM", "NEU"), patients=6, seed=seed, jobs=1)
+    recipe = {
+        "name": "shifted",
+        "title": "Cells of another origin",
+        "sets": {name: {"open": str(tmp_path / name)} for name in ("known", "new")},
+        "encoders": {"random": {"cells": ["known"], "random": {"backbone": "test_resnet", "size": 32}}},
+        "tasks": {"kinds": {"cells": "known", "heads": ["knn-1"], "folds": 3}},
+        "shifts": {"elsewhere": {"cells": "new", "task": "kinds", "heads": ["knn-1"], "remedies": []}},
+    }
+    study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
+    shutil.rmtree(tmp_path / "out/shifts/elsewhere")
+    shutil.rmtree(tmp_path / "new")
+    (tmp_path / "anew").rename(tmp_path / "new")
+    with pytest.raises(InputError, match=r"shift-elsewhere/random\.h5ad: of other pixels than .*/new holds now"):
+        study(written(tmp_path, recipe), tmp_path / "out", jobs=1)
 
 
 def test_a_sample_that_was_cut_off_before_its_page_gets_it(done: tuple[Path, Path, dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from leukoscope.encoders.remedies import Recolour, reestimate_batch_norm
 from leukoscope.probes.shift import shift
 from leukoscope.report.shifted_page import write_shift_report
 from leukoscope.study.recipe import Task
-from leukoscope.study.tasks import feature_name, probe_settings, task_folds
+from leukoscope.study.tasks import feature_name, kept_features, probe_settings, task_folds
 from leukoscope.study.workspace import Workspace
 
 
@@ -71,5 +71,5 @@ def _features(
                 continue
             recolour = Recolour.between(new, known) if remedy == "colour" else None
             embed(new, adapted, path, device=device, readout=readout, recolour=recolour)
-        found[remedy] = Features.read(path)
+        found[remedy] = kept_features(path, new)
     return found

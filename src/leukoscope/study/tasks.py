@@ -49,13 +49,22 @@ def embedded(
     """Features of the cells of a ``stage`` by one encoder, kept as ``key``; computed where they are not there yet.
 
     Raises:
-        InputError: when those that are there are of other pixels: the set was packed anew where it is opened.
+        InputError: as :func:`kept_features`.
     """
     path = space.features_path(stage, key)
     if not path.exists():
         log.info("%s: embed by %s", stage, key)
         encoder, device = Encoder.load(bundle), space.recipe.device
         embed(cellset, encoder, path, device=device, readout=readout, maps=maps, flipped=flipped)
+    return kept_features(path, cellset)
+
+
+def kept_features(path: Path, cellset: CellSet) -> Features:
+    """Features that an earlier call may have left, of the cells of ``cellset``.
+
+    Raises:
+        InputError: when they are of other pixels: the set was packed anew where it is opened.
+    """
     found = Features.read(path)
     if found.uns.get("pixels_fingerprint") != cellset.pixels_fingerprint:
         raise InputError(
