@@ -57,6 +57,16 @@ def test_groups_of_classes_are_kept_from_then_on(run: Path) -> None:
     assert rescore(run)["groups"]["of"] == {"one": ["a"], "other": ["b"]}
 
 
+def test_a_run_of_another_verb_is_left_as_it_is(run: Path) -> None:
+    """Models of bags leave predictions and folds, too, of patients."""
+    (run / "recipe.yaml").write_text("# leukoscope mil\nseed: 3\n")
+    with pytest.raises(InputError, match="a run of another verb than evaluate"):
+        rescore(run)
+    assert not (run / "results.json").exists()
+    (run / "recipe.yaml").write_text("# leukoscope evaluate\nseed: 3\n")
+    assert rescore(run)["intervals"]["seed"] == 3
+
+
 def test_a_missing_file_is_named(run: Path) -> None:
     (run / "folds.parquet").unlink()
     with pytest.raises(InputError, match=r"folds\.parquet: cannot be read as folds"):

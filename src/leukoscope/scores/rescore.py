@@ -2,7 +2,9 @@ from pathlib import Path
 from typing import Any
 
 from leukoscope.cells import folds as folds_file
-from leukoscope.common.files import read_json, write_json
+from leukoscope.common.errors import InputError
+from leukoscope.common.files import Mark, read_json, write_json
+from leukoscope.common.runs import run_mark
 from leukoscope.common.settings import read_yaml
 from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.class_groups import Groups
@@ -23,8 +25,12 @@ def rescore(run: Path, *, groups: Groups | None = None) -> dict[str, Any]:
         What ``results.json`` now holds.
 
     Raises:
-        InputError: when predictions or folds are missing or do not fit each other, or groups and classes do not.
+        InputError: when predictions or folds are missing or do not fit each other, groups and classes do not, or the
+            run is one of another verb, whose results are more than its scores.
     """
+    marked = Mark("recipe.yaml", "# leukoscope ").on(run)
+    if marked and not run_mark("evaluate").on(run):
+        raise InputError(f"{run}: a run of another verb than evaluate, whose page and results would be overwritten")
     table = predictions_file.read(run / "predictions.parquet")
     folds = folds_file.read(run / "folds.parquet")
     recipe = read_yaml(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else {}
