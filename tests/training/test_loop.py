@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from leukoscope.cells.cellset import CellSet
@@ -136,6 +137,15 @@ def test_the_global_random_state_is_left_alone(cells: CellSet, tmp_path: Path) -
 def test_an_epoch_shorter_than_a_step_is_refused(cells: CellSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="accumulate 8: an epoch has only 7 batches of 10; give fewer"):
         run(cells, tmp_path / "run", accumulate=8)
+
+
+def test_all_processes_stop_where_the_loss_of_one_is_none(
+    cells: CellSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process adds to the mean is played by the reduction."""
+    monkeypatch.setattr(Fabric, "all_reduce", lambda _, mean, **__: mean + float("nan"))
+    with pytest.raises(CheckFailed, match="in epoch 1"):
+        run(cells, tmp_path / "run")
 
 
 def test_a_collapsed_run_stops_and_stays_stopped(cells: CellSet, tmp_path: Path) -> None:

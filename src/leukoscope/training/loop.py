@@ -74,7 +74,8 @@ def fit(
                 method.after_step(progress)
                 advance(run.images_a_step, run.end_step(lr, loss, numbers, progress))
             batches.close()
-            refuse_divergence(float(run.sums["loss"]) / run.batches, epoch + 1)
+            # Of all processes: one alone would leave the others waiting.
+            refuse_divergence(float(fabric.all_reduce(run.sums["loss"] / run.batches)), epoch + 1)
             with whole(method):
                 measured = monitor.measure(method.online(), fabric.device) if monitor else {}
             run.end_epoch(epoch, lr, measured)
