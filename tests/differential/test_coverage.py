@@ -46,6 +46,24 @@ def test_intervals_cover_as_trained_and_under_a_shift_only_the_audited_ones(tmp_
     assert (table["samples"] == 60).all()
 
 
+def test_whole_patients_are_samples_as_they_are_but_those_learned_from(tmp_path: Path) -> None:
+    taught, others = features(600, 0), features(400, 1)
+    taught.cells["patient"] = [f"P{number % 10}" for number in range(600)]
+    others.cells["patient"] = [f"P{number % 8}" for number in range(400)]
+    found = coverage(taught, tmp_path / "run", BLOOD, whole=others, sizes=(60,), samples=4, splits=2, audit=30)
+    drawn, whole = found["summary"]
+    assert (drawn["condition"], whole["condition"], whole["n"]) == ("as trained", "whole patients", 50)
+    row = next(row for row in found["rows"] if row["condition"] == "whole patients")
+    # Of ten patients five are learned from in each division; of these eight all others are samples.
+    assert 6 <= row["samples"] <= 10
+    assert row["mean_share"] == pytest.approx(1 / 3, abs=0.02)
+    assert whole["composition"]["mean"] > 0.7
+    assert whole["patient"]["mean"] is None
+    alone = Features(others.x, others.cells.drop(columns="patient"), others.uns)
+    with pytest.raises(InputError, match="whole patients: the cells have no column patient or slide"):
+        coverage(taught, tmp_path / "other", BLOOD, whole=alone)
+
+
 def test_a_pool_that_holds_fewer_cells_than_a_sample_needs_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

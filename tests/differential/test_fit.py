@@ -60,7 +60,16 @@ def test_an_overlay_relabels_and_leaves_cells_out(features: Features, tmp_path: 
 def test_patients_stay_whole_unless_asked(
     features: Features, tmp_path: Path, group: str | None, told: str | None
 ) -> None:
-    assert fit(features, tmp_path / "classifier", group=group, settings=QUICK).info.group == told
+    info = fit(features, tmp_path / "classifier", group=group, settings=QUICK).info
+    assert info.group == told
+    rows = np.sum(info.confusion, axis=1)
+    if told is None:
+        assert info.effective is None
+        np.testing.assert_array_equal(info.patients_confusion, info.confusion)
+    else:
+        assert info.effective is not None
+        assert all(1 <= cells <= row + 1e-9 for cells, row in zip(info.effective, rows, strict=True))
+        np.testing.assert_allclose(info.patients_confusion.sum(axis=1), info.effective)
 
 
 def test_features_that_do_not_say_where_they_are_from_are_refused(features: Features, tmp_path: Path) -> None:

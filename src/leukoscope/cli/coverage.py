@@ -10,6 +10,8 @@ _PLAN = "What patients are made of: simulated, blood-smear, or a plan (.yaml) as
 _TYPE = "A type of patient of the plan, such as healthy; may be repeated."
 _SHIFTED = "Features of labelled cells of another stain or instrument, to draw samples from as well."
 
+_WHOLE = "Features of labelled cells of whole patients, each of whom is a sample as it is."
+
 
 def coverage(
     features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Features of labelled cells.")],
@@ -17,6 +19,7 @@ def coverage(
     plan: Annotated[str, typer.Option("--plan", help=_PLAN)] = "simulated",
     composition: Annotated[list[str] | None, typer.Option("--composition", metavar="TYPE", help=_TYPE)] = None,
     shifted: Annotated[Path | None, typer.Option("--shifted", metavar="FEATURES", help=_SHIFTED)] = None,
+    whole: Annotated[Path | None, typer.Option("--whole", metavar="FEATURES", help=_WHOLE)] = None,
     head: Annotated[str, typer.Option("--head", help="linear or mlp.")] = "linear",
     label: LabelColumn = "label",
     labels: LabelsFile = None,
@@ -44,6 +47,7 @@ def coverage(
         COMPOSITIONS if given is None else Compositions(given.reference, given.types),
         types=composition or ["healthy"],
         shifted=Features.read(shifted) if shifted else None,
+        whole=Features.read(whole) if whole else None,
         head=classifier_head(head),
         label=label,
         overlay=Labels.read(labels) if labels else None,
@@ -58,7 +62,8 @@ def coverage(
     intervals = ("wilson", "composition", "patient", "audited_composition", "audited_patient")
     rows = [
         (row["condition"], row["n"], f"{row['raw_error']:.3f}", f"{row['corrected_error']:.3f}",
-         *(f"{percent(row[each]['mean'])} ({percent(row[each]['least'])})" for each in intervals))
+         *(f"{percent(row[each]['mean'])} ({percent(row[each]['least'])})" if row[each]["mean"] is not None else "-"
+           for each in intervals))
         for row in found["summary"]
     ]  # fmt: skip
     say_table(["samples", "cells", "raw error", "corrected", *(each.replace("_", " ") for each in intervals)], rows)

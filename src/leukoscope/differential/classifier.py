@@ -36,7 +36,9 @@ class ClassifierInfo(Settings):
 
     ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
-    ``cross_validated`` holds their scores, before and after calibration. ``prevalence`` is each class's share of the
+    ``cross_validated`` holds their scores, before and after calibration. ``effective`` says for how many cells each row
+    of it counts in a new patient's sample, see :func:`~leukoscope.differential.between_patients.effective_cells`; None
+    where it is not known whose the cells are. ``prevalence`` is each class's share of the
     training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does. ``novelty`` is None
     where too few cells were held out to tell what is far. ``quality`` holds the limits learned from the training
     cells' pixels, None where these were not at hand. ``reliability`` are the cells that ``cross_validated`` is of, in
@@ -59,6 +61,7 @@ class ClassifierInfo(Settings):
     temperature: float
     prevalence: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
+    effective: tuple[float, ...] | None = None
     cross_validated: dict[str, float]
     reliability: dict[str, tuple[tuple[int, float, float], ...]] = Field(default_factory=dict)
     novelty: NoveltyLimits | None = None
@@ -72,7 +75,18 @@ class ClassifierInfo(Settings):
         count = len(self.classes)
         if {len(self.prevalence), len(self.confusion), *map(len, self.confusion)} != {count}:
             raise ValueError(f"prevalence and confusion need one entry for each of the {count} classes")
+        if self.effective is not None and len(self.effective) != count:
+            raise ValueError(f"effective needs one entry for each of the {count} classes")
         return self
+
+    @property
+    def patients_confusion(self) -> np.ndarray:
+        """``confusion`` ``(K, K)`` float64, each row in as many cells as it counts for in a new patient's sample."""
+        counts = np.array(self.confusion, dtype=np.float64)
+        if self.effective is None:
+            return counts
+        scaled: np.ndarray = counts * (np.array(self.effective) / np.maximum(counts.sum(axis=1), 1))[:, None]
+        return scaled
 
 
 @dataclass(frozen=True)

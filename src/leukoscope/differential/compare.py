@@ -62,7 +62,7 @@ def compare(samples: Mapping[str, Sample], out: Path, *, seed: int = 0, overwrit
 
 def _posterior(sample: Sample, seed: int) -> Posterior:
     counts = np.bincount(sample.predicted[sample.counted], minlength=len(sample.classes))
-    return composition_posterior(counts, np.array(sample.classifier.info.confusion), seed=seed)
+    return composition_posterior(counts, sample.classifier.info.patients_confusion, seed=seed)
 
 
 def _leukocytes(sample: Sample) -> np.ndarray:

@@ -22,15 +22,17 @@ from leukoscope.differential.adjusted import adjusted_proportions, em_proportion
 from leukoscope.differential.audited import audited_count
 from leukoscope.differential.classifier import Classifier, HeadName
 from leukoscope.differential.fit import fit
-from leukoscope.differential.pools import Dealt, Pool
+from leukoscope.differential.pools import Dealt, Pool, WholePatients
 from leukoscope.differential.posterior import composition_posterior
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings
 from leukoscope.probes.evaluated import labels_of_cells
+from leukoscope.scores.summary import number_or_none
 
 _ESTIMATES = ("raw", "corrected", "adjusted", "em")
 # Fewer than a count takes: the ends of one interval are less exact, and their mean over samples is not.
 _CHAINS = 24
+_WHOLE = "whole patients"
 _INTERVALS = ("wilson", "composition", "patient", "audited_composition", "audited_patient")
 
 
@@ -41,6 +43,7 @@ def coverage(
     *,
     types: Sequence[str] = ("healthy",),
     shifted: Features | None = None,
+    whole: Features | None = None,
     head: HeadName = "linear",
     label: str = "label",
     overlay: Labels | None = None,
@@ -59,6 +62,9 @@ def coverage(
     Again and again the cells are dealt in two: a classifier is fitted on the one part, and patients' samples are drawn
     from the other, whose cells it has never seen. Each patient has proportions drawn within the ranges of its type.
 
+    A sample so drawn mixes the cells of many patients, whose oddities cancel out. Whether intervals cover in a new
+    patient, whose cells are all a little odd in one way, only ``whole`` samples tell.
+
     Args:
         features: of labelled cells.
         out: the run folder: ``results.json`` and ``tables/coverage.csv``, a row for each condition, size and class.
@@ -66,6 +72,8 @@ def coverage(
         types: of patients, which take turns.
         shifted: features by the same encoder of labelled cells of another stain or instrument, to draw samples from
             as well; those of images that the classifier learned from are left out.
+        whole: features by the same encoder of labelled cells of whole patients, each of whom is a sample as it is, but
+            those whom the classifier learned from. What share of the blood a class has is not known of them.
         head: of the classifier.
         label: the column that holds the class.
         overlay: labels laid over the table instead.
@@ -83,12 +91,16 @@ def coverage(
         What ``results.json`` holds: ``rows``, of ``tables/coverage.csv``, and ``summary`` by condition and size.
 
     Raises:
-        InputError: when labels are missing or too few, or a type names kinds that are no class.
+        InputError: when labels are missing or too few, a type names kinds that are no class, or it is not known whose
+            the cells of ``whole`` are.
     """
     refuse_folder(out, run_mark("coverage"), overwrite=overwrite)
     labels = labels_of_cells(features.cells, label=label, overlay=overlay)
     classes = sorted({name for name in labels if name is not None})
     patients = _patients(compositions, types, classes)
+    own = None
+    if whole is not None:
+        own = WholePatients.of(whole, labels_of_cells(whole.cells, label=label, overlay=overlay), group)
     group = resolve_group(features.cells, group)
     elsewhere = None if shifted is None else (shifted, labels_of_cells(shifted.cells, label=label, overlay=overlay))
     recipe = {
@@ -112,15 +124,27 @@ def coverage(
                 for place, (condition, n) in enumerate(product(pools, sizes)):
                     rng = np.random.default_rng([seed, number, place])
                     tallies[condition, n] += [
-                        _judge(classifier, pools[condition], compositions, patient, n, audit, rng)
+                        _judge(
+                            classifier, *_drawn(pools[condition], compositions, patient, n, classes, rng), audit, rng
+                        )
                         for patient in of_split
                     ]
+                if own is not None:
+                    rng = np.random.default_rng([seed, number, len(pools) * len(sizes)])
+                    tallies[_WHOLE, own.cells] += [
+                        _judge(classifier, *sample, None, audit, rng)
+                        for sample in own.unseen(classifier, dealt.training[0], group, rng)
+                    ]
                 advance(1)
-        rows = pd.DataFrame(_summarised(tallies, least))
+        rows = pd.DataFrame(_summarised(tallies, least)).astype({"pool": "Int64"})
         _warn_of_small_pools(rows)
         (run.path / "tables").mkdir()
         rows.to_csv(run.path / "tables" / "coverage.csv", index=False)
-        results = {"classes": classes, "rows": rows.to_dict("records"), "summary": _over_classes(rows)}
+        results = {
+            "classes": classes,
+            "rows": rows.astype(object).where(rows.notna(), None).to_dict("records"),
+            "summary": _over_classes(rows),
+        }
         run.fingerprint("pixels", str(features.uns.get("pixels_fingerprint", "")))
         run.finish(results)
     log.info("coverage %s: %d samples a size, %d splits", out, samples, splits)
@@ -148,29 +172,37 @@ def _fitted(
         )  # fmt: skip
 
 
-def _judge(
-    classifier: Classifier,
-    pool: Pool,
-    compositions: Compositions,
-    patient: PatientType,
-    n: int,
-    audit: int,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """One sample: by class the truth, the estimates, and whether each interval covers and how wide it is."""
-    info = classifier.info
-    classes, confusion = info.classes, np.array(info.confusion)
+def _drawn(
+    pool: Pool, compositions: Compositions, patient: PatientType, n: int, classes: list[str], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One sample: what the classifier says of its cells ``(n, K)``, what they are ``(n,)``, and shares ``(K,)``."""
     amounts = compositions.draw(patient, rng)[1]
     share = np.array([amounts.get(name, 0.0) for name in classes]) / 100
     rows = rng.permutation(pool.sample(share / share.sum(), n, rng))
-    probabilities, truth = pool.probabilities[rows], pool.y[rows]
+    return pool.probabilities[rows], pool.y[rows], share / share.sum()
+
+
+def _judge(
+    classifier: Classifier,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    share: np.ndarray | None,
+    audit: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """One sample: by class the truth, the estimates, and whether each interval covers and how wide it is.
+
+    Its cells are in random order. ``share`` ``(K,)`` is the patient's, None where it is not known.
+    """
+    info, n = classifier.info, len(truth)
+    classes, confusion = info.classes, info.patients_confusion
     predicted = probabilities.argmax(axis=1)
     counts = np.bincount(predicted, minlength=len(classes))
     posterior = composition_posterior(counts, confusion, seed=int(rng.integers(2**31)), chains=_CHAINS)
     drawn = np.arange(n) < audit
     audited = audited_count(predicted, np.where(drawn, truth, -1), drawn, len(classes))
     imaged = np.bincount(truth, minlength=len(classes)) / n
-    told = pd.DataFrame({"class": classes, "imaged": imaged, "share": share / share.sum()})
+    told = pd.DataFrame({"class": classes, "imaged": imaged, "share": np.nan if share is None else share})
     told["raw"] = counts / n
     told["corrected"] = posterior.composition.mean(axis=0)
     told["adjusted"] = adjusted_proportions(counts, confusion)
@@ -186,7 +218,8 @@ def _judge(
         low, high = np.array(pairs, dtype=np.float64).T
         named = told["imaged"] if name.endswith("composition") else told["share"]
         # Counts over n, which rounding may set apart.
-        told[f"{name}_covers"] = (low - 1e-9 <= named) & (named <= high + 1e-9)
+        covers = (low - 1e-9 <= named) & (named <= high + 1e-9)
+        told[f"{name}_covers"] = covers.astype(float).where(named.notna())
         told[f"{name}_width"] = high - low
     return told
 
@@ -213,8 +246,8 @@ def _summarised(
     for (condition, n), judged in tallies.items():
         for k, (name, table) in enumerate(pd.concat(judged).groupby("class", sort=False)):
             row: dict[str, Any] = {"condition": condition, "n": n, "class": name, "samples": len(table)}
-            row["pool"] = int(least[condition][k])
-            row["mean_share"] = float(table["share"].mean())
+            row["pool"] = int(least[condition][k]) if condition in least else None
+            row["mean_share"] = float(table["share"].fillna(table["imaged"]).mean())
             row |= {f"{each}_error": float((table[each] - table["imaged"]).abs().mean()) for each in _ESTIMATES}
             for each in _INTERVALS:
                 row[f"{each}_coverage"] = float(table[f"{each}_covers"].mean())
@@ -230,8 +263,8 @@ def _over_classes(rows: pd.DataFrame) -> list[dict[str, Any]]:
         row |= {f"{each}_error": float(table[f"{each}_error"].sum()) for each in _ESTIMATES}
         for each in _INTERVALS:
             row[each] = {
-                "mean": float(table[f"{each}_coverage"].mean()),
-                "least": float(table[f"{each}_coverage"].min()),
+                "mean": number_or_none(table[f"{each}_coverage"].mean()),
+                "least": number_or_none(table[f"{each}_coverage"].min()),
             }
         found.append(row)
     return found

@@ -1,5 +1,6 @@
 """Cells that a classifier has not learned from, to draw samples of known composition from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 
 from leukoscope.cells.cellset import contents_of
 from leukoscope.cells.folds import split
+from leukoscope.cells.groups import resolve_group
 from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.encoders.features import Features
@@ -63,3 +65,49 @@ class Dealt:
             new = ~np.isin(contents_of(shifted[0].cells), contents_of(training[0].cells))
             unseen["shifted"] = shifted[0].select(new), shifted[1][new]
         return cls(training, unseen)
+
+
+@dataclass(frozen=True)
+class WholePatients:
+    """Labelled cells of whole patients: their labels ``(N,)``, and whose each is ``(N,)``."""
+
+    features: Features
+    labels: np.ndarray
+    whose: np.ndarray
+
+    @classmethod
+    def of(cls, features: Features, labels: np.ndarray, group: str | None) -> "WholePatients":
+        """Cells of the patients that ``group`` names; None takes ``patient`` or else ``slide``.
+
+        Raises:
+            InputError: when it is not known whose the cells are.
+        """
+        column = resolve_group(features.cells, group)
+        if column is None:
+            raise InputError("whole patients: the cells have no column patient or slide; name one by --group")
+        return cls(features, labels, _names(features.cells[column]))
+
+    @property
+    def cells(self) -> int:
+        """Labelled cells of a patient, the mean."""
+        labelled = np.array([label is not None for label in self.labels])
+        return round(int(labelled.sum()) / len(set(self.whose[labelled])))
+
+    def unseen(
+        self, classifier: Classifier, training: Features, group: str | None, rng: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each patient of whom ``classifier`` has learned from no cell: see :class:`Pool`; cells in random order."""
+        seen = np.isin(contents_of(self.features.cells), contents_of(training.cells))
+        if group is not None and group in training.cells.columns:
+            seen |= np.isin(self.whose, _names(training.cells[group]))
+        pool = Pool.of(classifier, self.features, self.labels)
+        kept = np.isin(self.labels, classifier.info.classes)
+        for patient in sorted(set(self.whose) - set(self.whose[seen]) - {""}):
+            rows = rng.permutation(np.flatnonzero(self.whose[kept] == patient))
+            if len(rows):
+                yield pool.probabilities[rows], pool.y[rows]
+
+
+def _names(column: pd.Series) -> np.ndarray:
+    """Its values as text ``(N,)``, "" where there is none."""
+    return np.array(["" if pd.isna(value) else str(value) for value in column], dtype=object)

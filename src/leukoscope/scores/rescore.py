@@ -10,6 +10,9 @@ from leukoscope.scores import predictions as predictions_file
 from leukoscope.scores.class_groups import Groups
 from leukoscope.scores.results import score_predictions
 
+_VERBS = ("evaluate", "finetune")
+"""Whose runs are evaluations."""
+
 
 def rescore(run: Path, *, groups: Groups | None = None) -> dict[str, Any]:
     """Compute ``results.json`` and ``tables/`` of an evaluation anew, from its predictions and folds alone.
@@ -29,7 +32,7 @@ def rescore(run: Path, *, groups: Groups | None = None) -> dict[str, Any]:
             run is one of another verb, whose results are more than its scores.
     """
     marked = Mark("recipe.yaml", "# leukoscope ").on(run)
-    if marked and not run_mark("evaluate").on(run):
+    if marked and not any(run_mark(verb).on(run) for verb in _VERBS):
         raise InputError(f"{run}: a run of another verb than evaluate, whose page and results would be overwritten")
     table = predictions_file.read(run / "predictions.parquet")
     folds = folds_file.read(run / "folds.parquet")
