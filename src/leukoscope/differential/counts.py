@@ -71,7 +71,8 @@ def count(
     Args:
         probabilities: calibrated, of each counted cell ``(n, K)``.
         classes: names of the K classes.
-        confusion: cross-validated counts ``(K, K)`` by true and predicted class.
+        confusion: cross-validated counts ``(K, K)`` by true and predicted class; see
+            :attr:`~leukoscope.differential.classifier.ClassifierInfo.patients_confusion`.
         prevalence: each class's share of the training cells ``(K,)``.
         options: what a laboratory decides; None takes the defaults.
 

@@ -60,7 +60,8 @@ def composition_posterior(
 
     Args:
         counts: how many cells were called each class ``(K,)``.
-        confusion: cross-validated counts ``(K, K)`` by true (row) and predicted class.
+        confusion: cross-validated counts ``(K, K)`` by true (row) and predicted class, each row in as many cells as it
+            counts for: :attr:`~leukoscope.differential.classifier.ClassifierInfo.patients_confusion`.
         seed: of the draws.
         chains: how many, of 50 draws each; fewer are quicker and leave the ends of intervals less exact.
     """
