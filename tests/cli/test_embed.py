@@ -44,3 +44,5 @@ def test_mistakes_end_with_one_line_and_code_2(
         assert message in error
         assert "\n" not in error
     assert not (tmp_path / "f.h5ad").exists()
+    assert leukoscope("embed", cells, "random:resnet18", tmp_path / "f.csv") == 2
+    assert "f.csv: features are written as .h5ad alone; call it f.h5ad" in capsys.readouterr().err

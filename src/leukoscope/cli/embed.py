@@ -39,11 +39,14 @@ def embed(
 ) -> None:
     """Compute the features of every cell with a frozen encoder."""
     from leukoscope.cells.cellset import CellSet
+    from leukoscope.common.errors import InputError
     from leukoscope.encoders.baselines import open_encoder
     from leukoscope.encoders.embed import embed as run
     from leukoscope.encoders.readout import Readout
     from leukoscope.encoders.remedies import Recolour, reestimate_batch_norm
 
+    if out.suffix.lower() != ".h5ad":
+        raise InputError(f"{out}: features are written as .h5ad alone; call it {out.with_suffix('.h5ad').name}")
     cells = CellSet.open(cellset)
     cells = cells.where(only) if only else cells
     found = open_encoder(encoder, cells, size=size, seed=seed, truncate_after=truncate_after)

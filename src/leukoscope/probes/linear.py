@@ -78,7 +78,7 @@ class LinearProbe(Settings):
         chosen = [min(each, key=self._rank)["C"] if each else middle for each in tried]
         ends = (min(self.C), max(self.C))
         if len(self.C) > 2 and any(each and c in ends for each, c in zip(tried, chosen, strict=True)):
-            log.info("linear probe: the best C is at an end of those tried, %g to %g; try more", *ends)
+            log.info("linear probe: the best C is at an end of those tried, %g to %g; try more (heads.linear.C)", *ends)
         alone = self.solve(data, [job.training.rows for job in jobs], [(c,) for c in chosen])
         return [Fitted(heads[0], {"C": c}, each) for heads, c, each in zip(alone, chosen, tried, strict=True)]
 
