@@ -36,7 +36,14 @@ def test_the_page_tells_the_count_and_shows_the_cells(run: Path) -> None:
     assert f"{differential['n']:,} cells were counted" in page
     assert differential["set_aside"]["empty"] >= 8
     assert "Images that were not counted" in page
-    for words in ("of the patient", "expectation-maximisation", "10⁹/L", "Rümke", "linear discriminants"):
+    for words in (
+        "of the patient",
+        "expectation-maximisation",
+        "10⁹/L",
+        "Rümke",
+        "linear discriminants",
+        "worth, for a new patient",
+    ):
         assert words in page
     assert "For research use only" in page
     for drawn in ("differential.svg", "novelty.svg", "plane.png"):
