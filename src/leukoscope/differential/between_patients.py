@@ -25,8 +25,7 @@ def intraclass_correlation(counts: np.ndarray) -> float:
     share, mean = counts / n[:, None], counts.sum(axis=0) / cells
     between = float((n[:, None] * (share - mean) ** 2).sum()) / (patients - 1)
     within = float((n[:, None] * share * (1 - share)).sum()) / (cells - patients)
-    usual = float(cells - (n**2).sum() / cells) / (patients - 1)
-    whole = between + (usual - 1) * within
+    whole = between + (_usual_cells(n) - 1) * within
     return float(np.clip((between - within) / whole, 0.0, 1.0)) if whole > 0 else 0.0
 
 
@@ -54,6 +53,11 @@ def effective_cells(truth: np.ndarray, predicted: np.ndarray, patient: np.ndarra
         counts = np.zeros((whose.max() + 1, n_classes))
         np.add.at(counts, (whose, predicted[own]), 1)
         rho, n = intraclass_correlation(counts), counts.sum(axis=1)
-        usual = (n.sum() - (n**2).sum() / n.sum()) / max(len(n) - 1, 1)
-        found[k] = max(1.0, 1 / (rho + (1 + max(usual - 1, 0.0) * rho) / (n.sum() + 1)) - 1)
+        of_mean = 1 + max(_usual_cells(n) - 1, 0.0) * rho
+        found[k] = max(1.0, 1 / (rho + of_mean / (n.sum() + 1)) - 1)
     return found
+
+
+def _usual_cells(n: np.ndarray) -> float:
+    """Cells of a patient, n_c: the mean of ``n`` ``(G,)``, less what its spread takes off; 0 for a single patient."""
+    return float(n.sum() - (n**2).sum() / n.sum()) / max(len(n) - 1, 1)
