@@ -5,6 +5,8 @@ import pytest
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.writer import CellSetWriter, cell_id
+from leukoscope.differential.answers import Answers
+from leukoscope.differential.classifier import ClassifierInfo
 from leukoscope.encoders.bundle import Encoder, random_encoder
 from leukoscope.encoders.embed import embed
 from leukoscope.encoders.features import Features
@@ -32,6 +34,17 @@ def write_set(
         writer.add(stored, rows)
         writer.finish(packing={}, bit_depth=bits, pixel_size_um=pixel_size_um)
     return CellSet.open(folder)
+
+
+def plain_classifier(classes: tuple[str, ...], confusion: np.ndarray) -> ClassifierInfo:
+    """What is known of a classifier with this confusion ``(K, K)``, whose answers are its classes."""
+    rows = tuple(map(tuple, confusion.tolist()))
+    return ClassifierInfo(
+        classes=classes, head="linear", chosen={}, encoder_fingerprint="e", timm_name="t", feature_dim=4,
+        channels=("grey",), bit_depth=8, pixels_fingerprint="p", temperature=1, prevalence=(1 / len(rows),) * len(rows),
+        confusion=rows, answers=Answers(centres=tuple(map(tuple, np.eye(len(rows)).tolist())), counts=rows),
+        cross_validated={}, folds=5, seed=0,
+    )  # fmt: skip
 
 
 def audited_sample(

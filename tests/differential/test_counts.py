@@ -9,16 +9,17 @@ from leukoscope.differential.counts import CountOptions, count
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.ranges import Range, ReferenceRanges
 
+from .conftest import plain_classifier
+
 CONFUSION = np.array([[80, 15, 5], [10, 85, 5], [0, 20, 80]])
 CLASSES = ("EOS", "LYM", "NEU")
-PREVALENCE = np.full(3, 1 / 3)
 
 
 def counted(calls: list[int], classes: tuple[str, ...] = CLASSES, **options: Any) -> dict[str, Any]:
     """The count of a sample with so many cells called each class, each with a probability of 0.8."""
     called = np.repeat(np.arange(3), calls)
     probabilities = np.where(np.arange(3) == called[:, None], 0.8, 0.1)
-    return count(probabilities, classes, CONFUSION, PREVALENCE, CountOptions(**options))
+    return count(probabilities, plain_classifier(classes, CONFUSION), CountOptions(**options))
 
 
 def test_counting_intervals_are_those_of_the_textbook() -> None:

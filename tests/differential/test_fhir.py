@@ -8,6 +8,8 @@ from leukoscope.differential.counts import CountOptions, count
 from leukoscope.differential.fhir import fhir_bundle
 from leukoscope.differential.ranges import ReferenceRanges
 
+from .conftest import plain_classifier
+
 CLASSES = ("EOS", "LYM", "NEU", "K562", "platelet")
 ISSUED = "2026-03-01T12:00:00+00:00"
 
@@ -17,7 +19,7 @@ def differential() -> dict:
     called = np.repeat(np.arange(5), [60, 120, 280, 20, 20])
     probabilities = np.where(np.arange(5) == called[:, None], 0.8, 0.05)
     confusion = np.full((5, 5), 2) + np.eye(5, dtype=int) * 190
-    return count(probabilities, CLASSES, confusion, np.full(5, 0.2), CountOptions(total=8.0))
+    return count(probabilities, plain_classifier(CLASSES, confusion), CountOptions(total=8.0))
 
 
 def test_it_is_a_bundle_that_the_reference_models_accept(differential: dict) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import Mark, read_json, whole_folder, write_json
 from leukoscope.common.settings import Settings
+from leukoscope.differential.answers import Answers
 from leukoscope.differential.calibration import apply_temperature
 from leukoscope.differential.novelty import NoveltyLimits, Reference
 from leukoscope.differential.quality import QualityLimits
@@ -22,7 +23,7 @@ from leukoscope.probes.head import Head
 from leukoscope.probes.linear import LinearHead
 from leukoscope.probes.mlp import MLPHead
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MARK = Mark("classifier.json")
 HeadName = Literal["linear", "mlp"]
 _HEADS: dict[str, Callable[[Mapping[str, Tensor]], Head]] = {
@@ -36,14 +37,12 @@ class ClassifierInfo(Settings):
 
     ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
     how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
-    ``cross_validated`` holds their scores, before and after calibration. ``effective`` says for how many cells each row
-    of it counts in a new patient's sample, see :func:`~leukoscope.differential.between_patients.effective_cells`; None
-    where it is not known whose the cells are. ``prevalence`` is each class's share of the
-    training cells. ``folds`` 1 says that a single set of cells was held out, as fine-tuning does. ``novelty`` is None
-    where too few cells were held out to tell what is far. ``quality`` holds the limits learned from the training
-    cells' pixels, None where these were not at hand. ``reliability`` are the cells that ``cross_validated`` is of, in
-    bins of the probability of the class they were called: how many, their mean probability, and the share called
-    rightly, before and after calibration.
+    ``cross_validated`` holds their scores, before and after calibration. ``answers`` is a finer confusion of the same
+    cells, by which counts are corrected. ``prevalence`` is each class's share of the training cells. ``folds`` 1 says
+    that a single set of cells was held out, as fine-tuning does. ``novelty`` is None where too few cells were held out
+    to tell what is far. ``quality`` holds the limits learned from the training cells' pixels, None where these were not
+    at hand. ``reliability`` are the cells that ``cross_validated`` is of, in bins of the probability of the class they
+    were called: how many, their mean probability, and the share called rightly, before and after calibration.
     """
 
     format_version: int = FORMAT_VERSION
@@ -61,7 +60,7 @@ class ClassifierInfo(Settings):
     temperature: float
     prevalence: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
-    effective: tuple[float, ...] | None = None
+    answers: Answers
     cross_validated: dict[str, float]
     reliability: dict[str, tuple[tuple[int, float, float], ...]] = Field(default_factory=dict)
     novelty: NoveltyLimits | None = None
@@ -75,18 +74,9 @@ class ClassifierInfo(Settings):
         count = len(self.classes)
         if {len(self.prevalence), len(self.confusion), *map(len, self.confusion)} != {count}:
             raise ValueError(f"prevalence and confusion need one entry for each of the {count} classes")
-        if self.effective is not None and len(self.effective) != count:
-            raise ValueError(f"effective needs one entry for each of the {count} classes")
+        if len(self.answers.counts) != count:
+            raise ValueError(f"answers need a row for each of the {count} classes")
         return self
-
-    @property
-    def patients_confusion(self) -> np.ndarray:
-        """``confusion`` ``(K, K)`` float64, each row in as many cells as it counts for in a new patient's sample."""
-        counts = np.array(self.confusion, dtype=np.float64)
-        if self.effective is None:
-            return counts
-        scaled: np.ndarray = counts * (np.array(self.effective) / np.maximum(counts.sum(axis=1), 1))[:, None]
-        return scaled
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,9 @@ class Classifier:
             )
         data = read_json(where)
         if data.get("format_version") != FORMAT_VERSION:
-            raise InputError(f"{where}: format {data.get('format_version')}, this version reads {FORMAT_VERSION}")
+            raise InputError(
+                f"{where}: format {data.get('format_version')}, this version reads {FORMAT_VERSION}; fit it anew"
+            )
         info = ClassifierInfo.parse(data, where=str(where))
         weights = path / "classifier.safetensors"
         try:

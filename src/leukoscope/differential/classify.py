@@ -181,7 +181,7 @@ def _differential(
     aside, novel = (table[column].to_numpy() for column in ("set_aside", "novel"))
     counted = aside == ""
     return {
-        **count(probabilities[counted], info.classes, info.patients_confusion, np.array(info.prevalence), options),
+        **count(probabilities[counted], info, options),
         "n_imaged": len(table),
         "set_aside": tally(aside),
         "novelty": novelty_of_sample(novel[counted], info.novelty),

@@ -8,7 +8,7 @@ import pandas as pd
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import refuse_folder
 from leukoscope.common.runs import log, run_folder, run_mark
-from leukoscope.differential.posterior import Posterior, composition_posterior
+from leukoscope.differential.posterior import Posterior, posterior_of
 from leukoscope.differential.sample import Sample
 
 
@@ -61,8 +61,7 @@ def compare(samples: Mapping[str, Sample], out: Path, *, seed: int = 0, overwrit
 
 
 def _posterior(sample: Sample, seed: int) -> Posterior:
-    counts = np.bincount(sample.predicted[sample.counted], minlength=len(sample.classes))
-    return composition_posterior(counts, sample.classifier.info.patients_confusion, seed=seed)
+    return posterior_of(sample.probabilities[sample.counted], sample.classifier.info.answers, seed=seed)
 
 
 def _leukocytes(sample: Sample) -> np.ndarray:

@@ -8,8 +8,9 @@ from scipy.stats import binomtest
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.adjusted import adjusted_proportions, em_proportions
+from leukoscope.differential.classifier import ClassifierInfo
 from leukoscope.differential.leukocytes import Leukocytes, as_word, kind_of
-from leukoscope.differential.posterior import Posterior, composition_posterior
+from leukoscope.differential.posterior import Posterior, posterior_of
 from leukoscope.differential.ranges import UNITS, ReferenceRanges
 
 MANUAL = (100, 200, 500)
@@ -47,20 +48,14 @@ class CountOptions:
         return sorted(name for name in said if name not in known and kind_of(name) is None)
 
 
-def count(
-    probabilities: np.ndarray,
-    classes: tuple[str, ...],
-    confusion: np.ndarray,
-    prevalence: np.ndarray,
-    options: CountOptions | None = None,
-) -> dict[str, Any]:
+def count(probabilities: np.ndarray, info: ClassifierInfo, options: CountOptions | None = None) -> dict[str, Any]:
     """The differential of one sample, raw and corrected for the classifier's confusions.
 
     The raw proportions come with two 95 % intervals that cover counting error only: what another draw of as many
     cells, called by the same classifier, would give (``wilson`` covers 95 % on average, ``clopper_pearson`` at least
     95 % always). Neither knows of the classifier's errors.
 
-    ``corrected`` does (:func:`~leukoscope.differential.posterior.composition_posterior`), and has two intervals more:
+    ``corrected`` does (:func:`~leukoscope.differential.posterior.posterior_of`), and has two intervals more:
     ``composition`` is for the share among the cells that were imaged, of which the classifier's errors are all that is
     unknown; ``patient`` for the share in the blood they are a sample of. ``adjusted`` and ``em`` are the two standard
     point estimates beside it. All of them assume that cells of a class look here as they did in training.
@@ -70,10 +65,7 @@ def count(
 
     Args:
         probabilities: calibrated, of each counted cell ``(n, K)``.
-        classes: names of the K classes.
-        confusion: cross-validated counts ``(K, K)`` by true and predicted class; see
-            :attr:`~leukoscope.differential.classifier.ClassifierInfo.patients_confusion`.
-        prevalence: each class's share of the training cells ``(K,)``.
+        info: of the classifier that gave them: its K classes, their shares of the training cells, and how it errs.
         options: what a laboratory decides; None takes the defaults.
 
     Returns:
@@ -82,14 +74,14 @@ def count(
         under ``leukocytes``; it is the same as ``patient`` where all classes are leukocytes.
     """
     options = options or CountOptions()
-    n, known = len(probabilities), options.leukocytes
+    n, known, classes = len(probabilities), options.leukocytes, info.classes
     counts = np.bincount(probabilities.argmax(1), minlength=len(classes))
-    posterior = composition_posterior(counts, confusion, seed=options.seed)
+    posterior = posterior_of(probabilities, info.answers, seed=options.seed)
     kinds = [known.kind_of(name) for name in classes]
     is_leukocyte = np.array([kind is None or kind.is_leukocyte for kind in kinds])
     points = {
-        "adjusted_proportion": adjusted_proportions(counts, confusion),
-        "em_proportion": em_proportions(probabilities, prevalence),
+        "adjusted_proportion": adjusted_proportions(counts, np.array(info.confusion)),
+        "em_proportion": em_proportions(probabilities, np.array(info.prevalence)),
     }
     among = posterior.among(is_leukocyte)
     table = {}

@@ -23,7 +23,7 @@ from leukoscope.differential.audited import audited_count
 from leukoscope.differential.classifier import Classifier, HeadName
 from leukoscope.differential.fit import fit
 from leukoscope.differential.pools import Dealt, Pool, WholePatients
-from leukoscope.differential.posterior import composition_posterior
+from leukoscope.differential.posterior import posterior_of
 from leukoscope.encoders.features import Features
 from leukoscope.probes.crossval import ProbeSettings
 from leukoscope.probes.evaluated import labels_of_cells
@@ -195,17 +195,17 @@ def _judge(
     Its cells are in random order. ``share`` ``(K,)`` is the patient's, None where it is not known.
     """
     info, n = classifier.info, len(truth)
-    classes, confusion = info.classes, info.patients_confusion
+    classes = info.classes
     predicted = probabilities.argmax(axis=1)
     counts = np.bincount(predicted, minlength=len(classes))
-    posterior = composition_posterior(counts, confusion, seed=int(rng.integers(2**31)), chains=_CHAINS)
+    posterior = posterior_of(probabilities, info.answers, seed=int(rng.integers(2**31)), chains=_CHAINS)
     drawn = np.arange(n) < audit
     audited = audited_count(predicted, np.where(drawn, truth, -1), drawn, len(classes))
     imaged = np.bincount(truth, minlength=len(classes)) / n
     told = pd.DataFrame({"class": classes, "imaged": imaged, "share": np.nan if share is None else share})
     told["raw"] = counts / n
     told["corrected"] = posterior.composition.mean(axis=0)
-    told["adjusted"] = adjusted_proportions(counts, confusion)
+    told["adjusted"] = adjusted_proportions(counts, np.array(info.confusion))
     told["em"] = em_proportions(probabilities, np.array(info.prevalence))
     limits = {
         "wilson": [tuple(binomtest(int(each), n).proportion_ci(0.95, "wilson")) for each in counts],

@@ -100,9 +100,8 @@ def finetune(
         tuned = fine_tune(cellset, labels, encoder, parts, settings, name=name)
         folds = _folds(cellset, parts, group)
         tuned.encoder.save(run.path / "encoder")
-        classifier_of(tuned, cellset.select(parts.training), group=group, seed=settings.seed).save(
-            run.path / "classifier"
-        )
+        seen = cellset.select(parts.training)
+        classifier_of(tuned, seen, cells=cellset.cells, group=group, seed=settings.seed).save(run.path / "classifier")
         test = cellset.select(parts.rows["test"])
         known = describe_encoders({name: told_of(test, encoder)}, [*_selections(cellset), *pretrain])
         results = {**_results(run, tuned, folds, n_bootstrap=n_bootstrap), "group": group, **known}

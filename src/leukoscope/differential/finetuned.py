@@ -1,7 +1,9 @@
 import numpy as np
+import pandas as pd
 
 from leukoscope.cells.cellset import CellSet
-from leukoscope.differential.calibration import fit_temperature
+from leukoscope.differential.answers import Answers, whose_are
+from leukoscope.differential.calibration import apply_temperature, fit_temperature
 from leukoscope.differential.classifier import Classifier, ClassifierInfo
 from leukoscope.differential.fit import unseen_reliability, unseen_scores
 from leukoscope.encoders.embed import origin
@@ -11,7 +13,7 @@ from leukoscope.scores.confusion import matrix
 from leukoscope.scores.predictions import probabilities_of, truth_of
 
 
-def classifier_of(tuned: FineTuned, seen: CellSet, *, group: str | None, seed: int) -> Classifier:
+def classifier_of(tuned: FineTuned, seen: CellSet, *, cells: pd.DataFrame, group: str | None, seed: int) -> Classifier:
     """The fine-tuned head as a classifier on the features of the fine-tuned encoder.
 
     Its temperature is fitted on the validation cells, by what the network of model selection said of them without
@@ -21,16 +23,17 @@ def classifier_of(tuned: FineTuned, seen: CellSet, *, group: str | None, seed: i
     Args:
         tuned: what fine-tuning left.
         seen: the training and validation cells.
-        group: the column that held cells together, for the record.
-        seed: as ``group``.
+        cells: the table of all cells.
+        group: its column that held cells together; None where none did.
+        seed: of fine-tuning and answers.
     """
     truth, probabilities = {}, {}
     for part, table in tuned.predictions.items():
         truth[part], probabilities[part] = truth_of(table), probabilities_of(table)
     temperature = fit_temperature(probabilities["validation"], truth["validation"])
-    counts = {part: matrix(truth[part], probabilities[part].argmax(1), len(tuned.classes)) for part in truth}
-    tested = counts["test"].sum(axis=1, keepdims=True) > 0
-    confusion = np.where(tested, counts["test"], counts["validation"])
+    untested = ~np.isin(truth["validation"], truth["test"])
+    unseen = pd.concat([tuned.predictions["test"], tuned.predictions["validation"][untested]], ignore_index=True)
+    kinds, calibrated = truth_of(unseen), apply_temperature(probabilities_of(unseen), temperature)
     prevalence = np.bincount(truth["train"], minlength=len(tuned.classes)) / len(truth["train"])
     told = origin(seen, tuned.encoder)
     info = ClassifierInfo(
@@ -41,7 +44,8 @@ def classifier_of(tuned: FineTuned, seen: CellSet, *, group: str | None, seed: i
         readout=Readout(),
         temperature=temperature,
         prevalence=tuple(prevalence.tolist()),
-        confusion=tuple(map(tuple, confusion.tolist())),
+        confusion=tuple(map(tuple, matrix(kinds, calibrated.argmax(1), len(tuned.classes)).tolist())),
+        answers=Answers.learn(kinds, calibrated, whose_are(unseen, cells, group), seed=seed),
         cross_validated=unseen_scores(truth["test"], probabilities["test"], temperature),
         reliability=unseen_reliability(truth["test"], probabilities["test"], temperature),
         folds=1,

@@ -13,7 +13,7 @@ from leukoscope.cells.measures import measure as measure_cells
 from leukoscope.common.errors import InputError
 from leukoscope.common.files import refuse_folder
 from leukoscope.common.runs import log
-from leukoscope.differential.between_patients import effective_cells
+from leukoscope.differential.answers import Answers, whose_are
 from leukoscope.differential.calibration import apply_temperature, fit_temperature
 from leukoscope.differential.classifier import MARK, Classifier, ClassifierInfo, HeadName
 from leukoscope.differential.novelty import Reference, learn_novelty
@@ -92,7 +92,7 @@ def fit(
     fitted = _fit_all(features, y, len(classes), splits, head, seed, settings)
     truth, probabilities = truth_of(unseen), probabilities_of(unseen)
     temperature = fit_temperature(probabilities, truth)
-    predicted = probabilities.argmax(1)
+    calibrated, predicted = apply_temperature(probabilities, temperature), probabilities.argmax(1)
     held_out = ((Reference.of(features.x[train], y[train], seed=seed), features.x[test]) for train, test in splits)
     info = ClassifierInfo(
         classes=tuple(classes),
@@ -103,7 +103,7 @@ def fit(
         temperature=temperature,
         prevalence=tuple((np.bincount(truth, minlength=len(classes)) / len(truth)).tolist()),
         confusion=tuple(map(tuple, matrix(truth, predicted, len(classes)).tolist())),
-        effective=_effective(features, unseen, truth, predicted, group, len(classes)),
+        answers=Answers.learn(truth, calibrated, whose_are(unseen, features.cells, group), seed=seed),
         cross_validated=unseen_scores(truth, probabilities, temperature),
         reliability=unseen_reliability(truth, probabilities, temperature),
         novelty=learn_novelty(held_out) if novelty else None,
@@ -118,18 +118,6 @@ def fit(
     log.info("classifier %s: %d cells, temperature %.2f, cross-validated %s", out, len(truth), temperature, told)
     # As anyone will load it: on the CPU, wherever it was fitted.
     return Classifier.load(out)
-
-
-def _effective(
-    features: Features, unseen: pd.DataFrame, truth: np.ndarray, predicted: np.ndarray, group: str | None, classes: int
-) -> tuple[float, ...] | None:
-    """For how many cells each row of the confusion counts; None where cells are not grouped."""
-    if group is None:
-        return None
-    cells = features.cells.set_index("cell_id")[group]
-    # Cells without a patient are each of their own.
-    whose = unseen["cell_id"].map(cells).astype("string").fillna(unseen["cell_id"].astype("string"))
-    return tuple(effective_cells(truth, predicted, whose.to_numpy(dtype=object), classes).tolist())
 
 
 def _source(features: Features) -> dict[str, Any]:

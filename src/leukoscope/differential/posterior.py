@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
+
+from leukoscope.differential.answers import Answers
+from leukoscope.differential.between_patients import Axis
 
 # Pseudo-counts of the Dirichlet priors: of the proportions, and of a whole row of the confusion matrix.
 _SHARE_PRIOR = 0.5
@@ -14,6 +18,7 @@ _KEPT = 50
 _THINNED = 2
 _STEPS_TO_START = 300
 _NEVER_NOTHING = 1e-3  # of a cell, so that no class is out of reach
+_PLACES = np.linspace(-4, 4, 81)  # along the axis, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -44,30 +49,51 @@ class Posterior:
         return (0.0 if low == 0 else float(lowest)), float(highest)
 
 
+def posterior_of(probabilities: np.ndarray, answers: Answers, *, seed: int = 0, chains: int = _CHAINS) -> Posterior:
+    """The posterior of the sample whose cells have these calibrated probabilities ``(n, K)``, by their answers.
+
+    Args:
+        probabilities: of the cells that are counted.
+        answers: of the classifier.
+        seed: as of :func:`composition_posterior`.
+        chains: as there.
+    """
+    counts = answers.tally(probabilities)
+    return composition_posterior(counts, answers.confusion, axis=answers.patients_axis, seed=seed, chains=chains)
+
+
 def composition_posterior(
-    counts: np.ndarray, confusion: np.ndarray, *, seed: int = 0, chains: int = _CHAINS
+    counts: np.ndarray, confusion: np.ndarray, *, axis: Axis | None = None, seed: int = 0, chains: int = _CHAINS
 ) -> Posterior:
     r"""Sample the posterior of a sample's composition and of the proportions behind it.
 
     The model of Ziegler and Czyż 2024 (arXiv:2302.09159, section 3; Bayesian quantification with black-box
-    estimators): the proportions p are Dirichlet, each cell is of a class drawn by p and is called by that class's row
-    of M, and the rows of M are Dirichlet given the cross-validated confusions. A Gibbs sampler draws in turn the
-    classes of the cells that were called alike, then p, then M (every step is conjugate), in many short chains at once.
+    estimators): the proportions p are Dirichlet, each cell is of a class drawn by p and gets an answer by that class's
+    row of M, and the rows of M are Dirichlet given the cross-validated confusions. A Gibbs sampler draws in turn the
+    classes of the cells that got one answer, then p, then M (every step is conjugate), in many short chains at once.
+
+    Where patients differ along an ``axis``, each chain has first drawn where on it the sample's patient is, and has the
+    confusions of that place: by how well some composition there explains the counts (the profile likelihood), times
+    Student's distribution of as many degrees of freedom as patients, less one, tell of the axis. A place multiplies
+    the entries of M by log-normal factors with the mean 1 and the axis' standard deviations.
 
     The priors are pseudo-counts: half a cell a class for p (Jeffreys'), two cells in all for each row of M, where the
     paper takes one a class for both. They were chosen among nine pairs for intervals that cover 95 % of samples drawn
     from a made-up classifier of eight classes, and not on any cells; ``leukoscope coverage`` shows what came of it.
 
     Args:
-        counts: how many cells were called each class ``(K,)``.
-        confusion: cross-validated counts ``(K, K)`` by true (row) and predicted class, each row in as many cells as it
-            counts for: :attr:`~leukoscope.differential.classifier.ClassifierInfo.patients_confusion`.
+        counts: how many cells got each answer ``(C,)``; the K classes are the answers of a plain confusion matrix.
+        confusion: cross-validated counts ``(K, C)`` by true class (row) and answer, each row in as many cells as it
+            counts for: :attr:`~leukoscope.differential.answers.Answers.confusion`.
+        axis: along what patients differ in all rows together; None where that is not known.
         seed: of the draws.
         chains: how many, of 50 draws each; fewer are quicker and leave the ends of intervals less exact.
     """
     rng = np.random.default_rng(seed)
-    classes = len(counts)
-    prior = np.broadcast_to(confusion + _ROW_PRIOR / classes, (chains, classes, classes))
+    rows = (confusion + _ROW_PRIOR / len(counts))[None]
+    if axis is not None:
+        rows = _of_patients_like_this(rng, counts, rows[0], axis, chains)
+    prior = np.broadcast_to(rows, (chains, *confusion.shape))
     called = _dirichlet(rng, prior)
     share = _start(counts, called)
     compositions, shares = [], []
@@ -82,13 +108,34 @@ def composition_posterior(
     return Posterior(np.concatenate(compositions), np.concatenate(shares))
 
 
+def _of_patients_like_this(
+    rng: np.random.Generator, counts: np.ndarray, rows: np.ndarray, axis: Axis, chains: int
+) -> np.ndarray:
+    """The concentrations ``(chains, K, C)`` of ``rows`` at places on the axis that the sample's patient may be at."""
+    cells = rows.sum(axis=1, keepdims=True)
+    mean = rows / cells
+    # Of a log-normal factor with the mean 1, whose standard deviation is that of the entry.
+    log_variance = np.log1p((axis.deviation / mean) ** 2)
+    step = np.sign(axis.deviation) * np.sqrt(log_variance)
+    moved = mean * np.exp(_PLACES[:, None, None] * step - log_variance / 2)
+    moved /= moved.sum(axis=2, keepdims=True)
+    # A new patient, and a mean known from so many.
+    from_mean = _PLACES / np.sqrt(1 + 1 / axis.patients)
+    expected = (_start(counts, moved)[:, :, None] * moved).sum(axis=1)
+    log_weight = (counts * np.log(expected)).sum(axis=1) + student.logpdf(from_mean, axis.patients - 1)
+    weight = np.exp(log_weight - log_weight.max()).cumsum()
+    evenly = (np.arange(chains) + rng.random()) / chains
+    chosen: np.ndarray = moved[np.searchsorted(weight / weight[-1], evenly)] * cells
+    return chosen
+
+
 def _start(counts: np.ndarray, called: np.ndarray) -> np.ndarray:
-    """The proportions ``(chains, K)`` that fit best under each chain's own M, by expectation-maximisation.
+    """The proportions ``(chains, K)`` that fit best under each chain's own M ``(chains, K, C)``, by EM.
 
     From anywhere else a chain would take the longer to come there the more cells there are: of 100,000 it keeps in each
     step what they were called.
     """
-    share = np.full(called.shape[:2], 1 / len(counts))
+    share = np.full(called.shape[:2], 1 / called.shape[1])
     for _ in range(_STEPS_TO_START):
         share = (counts[:, None] * _whose(share, called)).sum(axis=1) + _NEVER_NOTHING
         share /= share.sum(axis=1, keepdims=True)
@@ -96,7 +143,7 @@ def _start(counts: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 
 def _whose(share: np.ndarray, called: np.ndarray) -> np.ndarray:
-    """How probably a cell of each call is of each class ``(chains, called class, true class)``."""
+    """How probably a cell of each answer is of each class ``(chains, C, K)``."""
     weight = (share[:, :, None] * called).swapaxes(1, 2)
     probable: np.ndarray = weight / weight.sum(axis=2, keepdims=True)
     return probable

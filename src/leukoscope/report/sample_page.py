@@ -172,7 +172,7 @@ def _origin(sample: Sample, channels: tuple[str, ...]) -> Table:
         ),
         ("folds kept whole", info.group or "cells one by one"),
     ]
-    if info.effective is not None:
-        few, many = min(info.effective), max(info.effective)
+    if info.answers.effective is not None:
+        few, many = min(info.answers.effective), max(info.answers.effective)
         rows.append(("worth, for a new patient", f"{few:,.0f} to {many:,.0f} cells of each class, as patients differ"))
     return pairs_table("origin", "The classifier, the encoder and the cells.", rows)
