@@ -52,6 +52,7 @@ def test_whole_patients_are_samples_as_they_are_but_those_learned_from(tmp_path:
     others.cells["patient"] = [f"P{number % 8}" for number in range(400)]
     found = coverage(taught, tmp_path / "run", BLOOD, whole=others, sizes=(60,), samples=4, splits=2, audit=30)
     drawn, whole = found["summary"]
+    # Patients of 50 cells have no samples of 60, and come as they are.
     assert (drawn["condition"], whole["condition"], whole["n"]) == ("as trained", "whole patients", 50)
     row = next(row for row in found["rows"] if row["condition"] == "whole patients")
     # Of ten patients five are learned from in each division; of these eight all others are samples.
@@ -59,6 +60,8 @@ def test_whole_patients_are_samples_as_they_are_but_those_learned_from(tmp_path:
     assert row["mean_share"] == pytest.approx(1 / 3, abs=0.02)
     assert whole["composition"]["mean"] > 0.7
     assert whole["patient"]["mean"] is None
+    found = coverage(taught, tmp_path / "less", BLOOD, whole=others, sizes=(20, 40, 60), samples=1, splits=1, audit=5)
+    assert [row["n"] for row in found["summary"] if row["condition"] == "whole patients"] == [20, 40]
     alone = Features(others.x, others.cells.drop(columns="patient"), others.uns)
     with pytest.raises(InputError, match="whole patients: the cells have no column patient or slide"):
         coverage(taught, tmp_path / "other", BLOOD, whole=alone)

@@ -9,7 +9,7 @@ from leukoscope.cli.output import percent, say, say_json, say_table
 _PLAN = "What patients are made of: simulated, blood-smear, or a plan (.yaml) as of 'leukoscope cohort'."
 _TYPE = "A type of patient of the plan, such as healthy; may be repeated."
 _SHIFTED = "Features of labelled cells of another stain or instrument, to draw samples from as well."
-_WHOLE = "Features of labelled cells of whole patients, each of whom is a sample as it is."
+_WHOLE = "Features of labelled cells of whole patients, whose cells are not mixed: each is a sample."
 
 
 def coverage(

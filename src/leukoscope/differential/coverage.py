@@ -72,8 +72,9 @@ def coverage(
         types: of patients, which take turns.
         shifted: features by the same encoder of labelled cells of another stain or instrument, to draw samples from
             as well; those of images that the classifier learned from are left out.
-        whole: features by the same encoder of labelled cells of whole patients, each of whom is a sample as it is, but
-            those whom the classifier learned from. What share of the blood a class has is not known of them.
+        whole: features by the same encoder of labelled cells of whole patients, each of whom is a sample, but those
+            whom the classifier learned from: as many of its cells as asked for, or all of them where patients have
+            fewer. What share of the blood a class has is not known of them.
         head: of the classifier.
         label: the column that holds the class.
         overlay: labels laid over the table instead.
@@ -131,10 +132,9 @@ def coverage(
                     ]
                 if own is not None:
                     rng = np.random.default_rng([seed, number, len(pools) * len(sizes)])
-                    tallies[_WHOLE, own.cells] += [
-                        _judge(classifier, *sample, None, audit, rng)
-                        for sample in own.unseen(classifier, dealt.training[0], group, rng)
-                    ]
+                    for p, truth in own.unseen(classifier, dealt.training[0], group, rng):
+                        for n in own.sizes(sizes):
+                            tallies[_WHOLE, n].append(_judge(classifier, p[:n], truth[:n], None, audit, rng))
                 advance(1)
         rows = pd.DataFrame(_summarised(tallies, least)).astype({"pool": "Int64"})
         _warn_of_small_pools(rows)

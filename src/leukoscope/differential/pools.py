@@ -1,6 +1,6 @@
 """Cells that a classifier has not learned from, to draw samples of known composition from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,10 @@ class WholePatients:
         """Labelled cells of a patient, the mean."""
         labelled = np.array([label is not None for label in self.labels])
         return round(int(labelled.sum()) / len(set(self.whose[labelled])))
+
+    def sizes(self, asked: Sequence[int]) -> list[int]:
+        """Those ``asked`` that patients have as many cells for, in the mean; all their cells where there is none."""
+        return [n for n in asked if n <= self.cells] or [self.cells]
 
     def unseen(
         self, classifier: Classifier, training: Features, group: str | None, rng: np.random.Generator
