@@ -254,6 +254,26 @@ def test_labels_are_exported_from_the_page(ann):
     assert [line.split(",")[1:3] for line in answer.text.splitlines()[1:]] == [["NEU", "ann"]] * 2
 
 
+def test_a_page_beyond_every_store_is_refused(serving, store, run):
+    ann = Browserless(serving(run, store=store, reviewer="ann"))
+    answer = ann.http.get(f"/samples/1/gallery?of=0&after=0.5:{10**20}")
+    assert answer.status_code == 400
+    assert "not the end of a page; start from the first page." in answer.text
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_the_store_cannot_keep_is_refused_in_one_line(serving, store, run):
+    ann = Browserless(serving(run, store=store, reviewer="ann"))
+    answer = ann.label([0], 1, key="key-\0-0001", token=ann.token())
+    words = "the store cannot keep what was sent; leave out what is no writing"
+    assert (answer.status_code, answer.json()) == (400, {"error": words})
+    assert ann.label([0], 1, key="key-0001", token=ann.token()).status_code == 200
+    add_reviewer(store, "ann", "admin", PASSWORD)
+    stranger = Browserless(serving(run, store=store))
+    assert stranger.log_in("an\0n", PASSWORD).status_code == 400
+    assert stranger.log_in("ann", PASSWORD).status_code == 303
+
+
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_store_that_is_away_is_told_in_one_line_until_it_is_back(serving, store, run, postgresql, caplog):
     ann = Browserless(serving(run, store=store, reviewer="ann"))

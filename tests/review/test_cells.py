@@ -74,9 +74,10 @@ def test_who_reviews_blind_sees_the_whole_audit_whatever_others_have_seen(store,
     assert len(of_bob) == len(opened.predicted)
 
 
-def test_a_page_that_nobody_gave_is_refused(store, opened):
+@pytest.mark.parametrize("after", ["x' OR 1=1", f"0.5:{10**20}", "0.5:-1", "nan:3", "inf:3", "0.5:" + "9" * 5000])
+def test_a_page_that_nobody_gave_is_refused(store, opened, after):
     with store.reading() as session, pytest.raises(InputError, match="after: not the end of a page"):
-        gallery_page(session, opened.id, gallery=0, sort=Sort.DOUBT, size=5, after="x' OR 1=1")
+        gallery_page(session, opened.id, gallery=0, sort=Sort.DOUBT, size=5, after=after)
 
 
 def test_a_gallery_page_is_found_by_an_index(tmp_path, sample):

@@ -85,6 +85,13 @@ def test_an_outline_that_is_none_is_refused(serving, shifted, outline):
     assert answer.status_code in (400, 422)
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_name_that_the_store_cannot_keep_is_refused(serving, store, shifted):
+    ann = Browserless(serving(shifted, store=store))
+    form = {"csrf": ann.token(), "name": "a\0gate", "outline": "[[0, 0], [1, 1], [0, 1]]"}
+    assert ann.http.post("/samples/1/gates", data=form).status_code == 400
+
+
 def test_a_blind_review_has_no_map(serving, shifted, tmp_path):
     ann = Browserless(serving(shifted, store=Store.open(f"sqlite:///{tmp_path / 'blind.db'}"), blind=True))
     for path in ("map", "points.json", "gates/1", "learned"):

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from leukoscope.review.store.models import CellRow, Opinion, SampleRow
 SET_ASIDE = -1
 """The gallery of cells that quality control set aside."""
 _CELLS_A_STEP = 20_000
+_BEYOND = 2**31  # every row that a store can be asked for
 
 
 class Sort(StrEnum):
@@ -198,6 +200,9 @@ def _steps(sample: Sample, sample_id: int, shuffled: np.ndarray) -> Iterator[lis
 def _parsed(after: str) -> tuple[float, int]:
     value, _, row = after.partition(":")
     try:
-        return float(value), int(row)
+        last = float(value), int(row)
     except ValueError:
-        raise InputError("after: not the end of a page; start from the first page") from None
+        last = math.nan, -1
+    if not (math.isfinite(last[0]) and 0 <= last[1] < _BEYOND):
+        raise InputError("after: not the end of a page; start from the first page")
+    return last

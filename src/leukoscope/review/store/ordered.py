@@ -7,6 +7,7 @@ from leukoscope.review.store.cells import Page, unseen_by
 from leukoscope.review.store.models import CellRow
 
 _MOST_AT_ONCE = 20_000
+_DIGITS = 20  # Python refuses to read a number of thousands
 
 
 def page_of(
@@ -39,6 +40,6 @@ def page_of(
 
 
 def _place(after: str) -> int:
-    if not (after.isascii() and after.isdecimal()):
+    if not (after.isascii() and after.isdecimal() and len(after) < _DIGITS):
         raise InputError("after: not the end of a page; start from the first page")
     return int(after)

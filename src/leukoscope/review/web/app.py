@@ -4,7 +4,7 @@ from importlib import resources
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from leukoscope.common.errors import LeukoscopeError
@@ -35,6 +35,7 @@ def create_app(desk: Desk, *, hosts: Iterable[str] | None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(LeukoscopeError, _refused)
     app.add_exception_handler(OperationalError, _refused)
+    app.add_exception_handler(DataError, _refused)
     app.add_middleware(Guard, hosts=hosts)
     return app
 
@@ -85,6 +86,9 @@ def _told(error: Exception) -> tuple[int, str]:
         case OperationalError():
             log.warning("the store cannot be reached: %s", str(error.orig).strip().splitlines()[0])
             return 503, "the store cannot be reached at the moment; try again"
+        case DataError():
+            # PostgreSQL keeps no NUL in a text, and no number beyond its columns.
+            return 400, "the store cannot keep what was sent; leave out what is no writing"
         case _:
             return 400, str(error)
 
