@@ -9,6 +9,7 @@ from leukoscope.differential.classify import classify
 from leukoscope.differential.compare import compare
 from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.fit import fit
+from leukoscope.differential.learn import learn
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.sample import Sample
 from leukoscope.encoders.bundle import Encoder
@@ -84,5 +85,9 @@ def test_samples_of_other_classifiers_and_a_single_one_are_refused(
         compare({"before": samples["before"]}, tmp_path / "run")
     other = fit(features, tmp_path / "other", seed=5)
     classify(samples["after"].cellset, encoder, other, tmp_path / "elsewhere", device="cpu")
-    with pytest.raises(InputError, match="elsewhere was called by another classifier than before"):
-        compare({"before": samples["before"], "elsewhere": Sample.open(tmp_path / "elsewhere")}, tmp_path / "run")
+    # As the one it has learned on from, but for its head.
+    learned = learn(samples["before"].classifier, features.x[:60], np.full(60, 1))
+    classify(samples["after"].cellset, encoder, learned, tmp_path / "learned", device="cpu")
+    for name in ("elsewhere", "learned"):
+        with pytest.raises(InputError, match=f"{name} was called by another classifier than before"):
+            compare({"before": samples["before"], name: Sample.open(tmp_path / name)}, tmp_path / "run")

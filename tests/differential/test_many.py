@@ -7,8 +7,10 @@ import pytest
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.common.errors import InputError
+from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import CountOptions
 from leukoscope.differential.fit import fit
+from leukoscope.differential.learn import learn
 from leukoscope.differential.leukocytes import Leukocytes
 from leukoscope.differential.many import classify_each
 from leukoscope.differential.sample import Sample
@@ -70,6 +72,9 @@ def test_a_sample_of_other_cells_or_options_is_refused(
     for given, options in ((fewer, CountOptions()), (cells, CountOptions(seed=1)), (cells, said)):
         with pytest.raises(InputError, match=r"P1: is of other cells or options; give --overwrite"):
             list(classify_each(given, *bundles, tmp_path / "out", by="patient", options=options, device="cpu"))
+    learn(Classifier.load(bundles[1]), np.zeros((20, 512), np.float32), np.full(20, 1)).save(tmp_path / "learned")
+    with pytest.raises(InputError, match=r"P1: was called by another classifier; give --overwrite"):
+        list(classify_each(cells, bundles[0], tmp_path / "learned", tmp_path / "out", by="patient", device="cpu"))
     list(classify_each(fewer, *bundles, tmp_path / "out", by="patient", device="cpu", overwrite=True))
     assert len(Sample.open(tmp_path / "out" / "P1").table) == len(fewer)
 

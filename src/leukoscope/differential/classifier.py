@@ -18,7 +18,7 @@ from leukoscope.differential.novelty import NoveltyLimits, Reference
 from leukoscope.differential.quality import QualityLimits
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.readout import Readout
-from leukoscope.encoders.weights import read_weights
+from leukoscope.encoders.weights import fingerprint_of, read_weights
 from leukoscope.probes.head import Head
 from leukoscope.probes.linear import LinearHead
 from leukoscope.probes.mlp import MLPHead
@@ -132,6 +132,11 @@ class Classifier:
             if self.reference is not None:
                 self.reference.write(folder / "reference.safetensors")
             write_json(folder / "classifier.json", self.info.model_dump(mode="json"))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the head and of what ``classifier.json`` says: one that has learned on is another."""
+        return fingerprint_of(self.info.model_dump_json(), self.head.state())
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """Calibrated class probabilities ``(n, K)`` float64 of features ``(n, D)``."""

@@ -42,7 +42,7 @@ def compare(samples: Mapping[str, Sample], out: Path, *, seed: int = 0, overwrit
         raise InputError("compare: give two samples or more")
     first, *others = samples
     for name in others:
-        if samples[name].classifier.info != samples[first].classifier.info:
+        if samples[name].classifier.fingerprint != samples[first].classifier.fingerprint:
             raise InputError(f"{name} was called by another classifier than {first}; classify them by one")
         if not np.array_equal(_leukocytes(samples[name]), _leukocytes(samples[first])):
             raise InputError(f"{name}: other classes were counted as leukocytes than in {first}; classify them alike")

@@ -96,7 +96,7 @@ def classify_each(
 def _refuse_other(path: Path, classifier: Classifier, inputs: str) -> None:
     """Refuse a sample that is there and would not be the same now, of ``inputs``."""
     there = Sample.open(path)
-    if there.classifier.info != classifier.info:
+    if there.classifier.fingerprint != classifier.fingerprint:
         raise InputError(f"{path}: was called by another classifier; give --overwrite to call it anew")
     if there.info.inputs != inputs:
         raise InputError(f"{path}: is of other cells or options; give --overwrite to classify it anew")

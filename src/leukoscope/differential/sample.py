@@ -14,12 +14,13 @@ from leukoscope.common.files import read_json
 from leukoscope.common.settings import Settings
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.counts import CountOptions
+from leukoscope.differential.sample_table import read_sample_table
 from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 
 FORMAT_VERSION = 1
-_TEXT = {"cell_id": str, "predicted": str, "set_aside": str}
-_NUMBERS = {"novelty": [""], "mahalanobis": [""]}
+_OF_A_CLASS = ("count", "corrected_proportion", "patient", "leukocytes")
+"""What ``differential.json`` must say of every class."""
 
 
 class SampleInfo(Settings):
@@ -50,7 +51,7 @@ def inputs_of(
     told = {
         "pixels": cellset.pixels_fingerprint,
         "cells": cellset.ids.tolist(),
-        "classifiers": [each.info.model_dump(mode="json") for each in (classifier, quality) if each],
+        "classifiers": [each.fingerprint for each in (classifier, quality) if each],
         "ranges": options.ranges.table,
         "leukocytes": options.leukocytes.said,
         "options": [precision, options.total, fhir, options.seed],
@@ -76,7 +77,7 @@ class Sample:
         """Open the run folder ``path`` of ``leukoscope classify``.
 
         Raises:
-            InputError: when it is none, not whole, or of another format version.
+            InputError: when it is none, not whole, damaged, or of another format version.
         """
         path = Path(path)
         missing = [name for name in ("sample.json", "cells.csv", "results.json") if not (path / name).is_file()]
@@ -86,8 +87,7 @@ class Sample:
         if (found := data.get("format_version")) != FORMAT_VERSION:
             raise InputError(f"{where}: format {found}, this version reads {FORMAT_VERSION}; classify the sample again")
         info = SampleInfo.parse(data, where=where)
-        table = pd.read_csv(path / "cells.csv", dtype=_TEXT, keep_default_na=False, na_values=_NUMBERS)
-        return cls(path, info, table)
+        return cls(path, info, read_sample_table(path, info.classes))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,8 +135,20 @@ class Sample:
 
     @cached_property
     def differential(self) -> dict[str, Any]:
-        """What ``differential.json`` holds."""
-        return read_json(self.path / "differential.json")
+        """What ``differential.json`` holds.
+
+        Raises:
+            InputError: when it is missing, or does not tell a count of the sample's classes.
+        """
+        where = self.path / "differential.json"
+        told = read_json(where)
+        rows = told.get("classes")
+        if "n" not in told or not isinstance(rows, dict) or tuple(rows) != self.classes:
+            raise InputError(f"{where}: damaged: no count of {', '.join(self.classes)}; classify the sample again")
+        for name, row in rows.items():
+            if missing := [key for key in _OF_A_CLASS if not isinstance(row, dict) or key not in row]:
+                raise InputError(f"{where}: damaged: {name} has no {missing[0]!r}; classify the sample again")
+        return told
 
     def encoder(self) -> Encoder:
         """The encoder that it was embedded by, which alone is not kept with the sample.

@@ -1,10 +1,8 @@
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
@@ -21,7 +19,7 @@ from leukoscope.encoders.device import autocast
 from leukoscope.encoders.maps import as_maps
 from leukoscope.encoders.readout import Readout
 from leukoscope.encoders.stem import match_stem
-from leukoscope.encoders.weights import read_weights
+from leukoscope.encoders.weights import fingerprint_of, read_weights
 from leukoscope.views.preprocess import Preprocess
 
 FORMAT_VERSION = 1
@@ -157,12 +155,8 @@ class Encoder:
     def fingerprint(self) -> str:
         """SHA-256 of the weights and of what preprocessing adds to them: architecture, size, mean and std."""
         info = self.info
-        digest = hashlib.sha256(repr((info.timm_name, info.channels, info.size, info.mean, info.std)).encode())
-        for key, value in sorted(self.backbone.state_dict().items()):
-            array = value.detach().cpu().contiguous().numpy()
-            digest.update(repr((key, array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        told = repr((info.timm_name, info.channels, info.size, info.mean, info.std))
+        return fingerprint_of(told, self.backbone.state_dict())
 
     def prepare(
         self, pixels: Tensor, intensity: Intensity | None = None, recolour: Callable[[Tensor], Tensor] | None = None

@@ -1,7 +1,10 @@
+import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -67,3 +70,13 @@ def _state_dict(data: Any, where: str) -> dict[str, Tensor]:
     if not isinstance(data, dict) or not data or not all(isinstance(value, Tensor) for value in data.values()):
         raise InputError(f"{where}: holds no state dict (names to tensors)")
     return {key.removeprefix("module."): value for key, value in data.items()}
+
+
+def fingerprint_of(told: str, weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of ``told``, which is what else decides, and of weights by name."""
+    digest = hashlib.sha256(told.encode())
+    for key, value in sorted(weights.items()):
+        array = value.detach().cpu().contiguous().numpy()
+        digest.update(repr((key, array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
