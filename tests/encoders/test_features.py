@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from leukoscope.common.errors import InputError
-from leukoscope.encoders.features import Features
+from leukoscope.encoders.features import Features, stored_cells
 
 
 def table() -> pd.DataFrame:
@@ -39,6 +40,15 @@ def test_select_keeps_rows_and_table_together() -> None:
     assert kept.ids.tolist() == ["a:1#0", "c:3#0"]
     assert kept.x.tolist() == [[0, 1], [4, 5]]
     assert features.select(np.array([2, 0])).ids.tolist() == ["c:3#0", "a:1#0"]
+
+
+def test_stored_cells_are_counted_without_reading_them(tmp_path: Path) -> None:
+    Features(np.eye(3, dtype=np.float32), table()).write(tmp_path / "f.h5ad")
+    assert stored_cells(tmp_path / "f.h5ad") == 3
+    with h5py.File(tmp_path / "g.h5ad", "w") as file:
+        file["X/data"] = np.zeros(3)
+    with pytest.raises(InputError, match=r"g\.h5ad: needs a dense X; make it with"):
+        stored_cells(tmp_path / "g.h5ad")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

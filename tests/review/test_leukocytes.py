@@ -116,7 +116,9 @@ def test_what_a_laboratory_said_of_its_classes_when_it_classified_holds(mixed):
     sample = Sample.open(renamed(mixed, EOS="hairy-ish"))
     assert LeukocyteClasses.of(sample) == LeukocyteClasses((True, False, True), ("hairy-ish",))
     told = {"hairy-ish": None, "erythroblast": None, "NEU": {"value": 1.0}}
-    differential = {"assumed_leukocytes": [], "classes": {name: {"leukocytes": row} for name, row in told.items()}}
+    counted = {"count": 1, "corrected_proportion": 0.3, "patient": [0.1, 0.6]}
+    rows = {name: {**counted, "leukocytes": row} for name, row in told.items()}
+    differential = {"n": 100, "assumed_leukocytes": [], "classes": rows}
     (mixed / "differential.json").write_text(json.dumps(differential))
     assert LeukocyteClasses.of(Sample.open(mixed)) == LeukocyteClasses((False, False, True), ())
 

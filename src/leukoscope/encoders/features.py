@@ -99,6 +99,25 @@ class Features:
         return len(self.x)
 
 
+def stored_cells(path: Path) -> int:
+    """How many cells an ``.h5ad`` holds, without reading them.
+
+    Raises:
+        InputError: when it cannot be read, or holds no dense features.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            x = file.get("X")
+            shape = x.shape if isinstance(x, h5py.Dataset) else ()
+    except OSError as error:
+        raise InputError(f"{path}: not readable as .h5ad ({str(error).splitlines()[0]})") from None
+    if len(shape) != 2:
+        raise InputError(f"{path}: needs a dense X; make it with 'leukoscope embed'")
+    return int(shape[0])
+
+
 def _storable(cells: pd.DataFrame) -> pd.DataFrame:
     """The table in types that every reader of ``.h5ad`` knows: numbers, booleans, categories of text."""
     table = pd.DataFrame(index=cells.index)
