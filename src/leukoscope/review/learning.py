@@ -8,7 +8,7 @@ from leukoscope.common.errors import InputError
 from leukoscope.differential.classifier import Classifier
 from leukoscope.differential.learn import learn
 from leukoscope.review.opened import Opened
-from leukoscope.review.standing import State, state_of
+from leukoscope.review.said import State, state_of
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import CellRow
 

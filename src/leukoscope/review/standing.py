@@ -1,5 +1,4 @@
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import func, select
@@ -10,7 +9,8 @@ from leukoscope.differential.audited_leukocytes import half_width
 from leukoscope.review.agreement import Agreement, agreement
 from leukoscope.review.leukocytes import LeukocyteCount
 from leukoscope.review.opened import Opened
-from leukoscope.review.store.models import Action, CellRow, Opinion, Reviewer
+from leukoscope.review.said import Said
+from leukoscope.review.store.models import Action, Reviewer
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,16 @@ class Standing:
         return max(self.audited.half_width, half_width(self.leukocytes.audited))
 
 
-def standing(session: Session, opened: Opened) -> Standing:
-    """How far the review has come, as labels stand now; for the audit see :func:`audit_of`."""
-    n_classes, n = len(opened.classes), len(opened.predicted)
-    columns = (CellRow.row, CellRow.label, CellRow.seen_by)
-    wanted = (CellRow.sample_id == opened.id, CellRow.opinions > 0)
-    seen = session.execute(select(*columns).where(*wanted)).all()
+def standing(session: Session, opened: Opened, said: Said | None = None) -> Standing:
+    """How far the review has come, as labels stand now; for the audit see :func:`audit_of`.
+
+    ``said`` is what people say as ``session`` sees it, where that is at hand; else all of it is read.
+    """
+    n_classes = len(opened.classes)
+    said = said or Said.read(session, opened.id, len(opened.predicted))
     began = session.scalar(select(func.min(Action.id)).where(Action.sample_id == opened.id, Action.source == "audit"))
-    truth, early = np.full(n, -1), np.zeros(n, dtype=bool)
-    for row, label, seen_by in seen:
-        truth[row] = -1 if label is None else label
-        early[row] = began is None or (seen_by or 0) < began
+    truth, seen = said.label, said.seen_by >= 0
+    early = seen & (True if began is None else said.seen_by < began)
     kept, audit = opened.counted, audit_of(opened.queue, truth, early)
     known = np.where(audit | early, truth, -1)[kept]
     predicted, truth, audit = opened.predicted[kept], truth[kept], audit[kept]
@@ -65,8 +64,8 @@ def standing(session: Session, opened: Opened) -> Standing:
         audited=count,
         leukocytes=leukocytes,
         needed=max(cells_needed(count, predicted, known, audit, opened.precision), leukocytes.needed),
-        disputed=sum(label is None for _, label, _ in seen),
-        agreement=_agreement(session, opened),
+        disputed=int((seen & (said.label < 0)).sum()),
+        agreement=_agreement(session, opened, said),
     )
 
 
@@ -90,35 +89,11 @@ def audit_of(queue: np.ndarray, truth: np.ndarray, early: np.ndarray) -> np.ndar
     return audit
 
 
-class State(NamedTuple):
-    """Which actions on a sample a session sees: how many, and the greatest number that one of them has.
-
-    What was computed from the labels of a sample holds for every session that sees the same state. The greatest number
-    alone would not tell: of two people who label at once on PostgreSQL, the one with the smaller number may be later.
-    """
-
-    actions: int
-    latest: int
-
-
-def state_of(session: Session, sample_id: int) -> State:
-    """Which actions on a sample ``session`` sees; actions are only ever added."""
-    wanted = select(func.count(Action.id), func.max(Action.id)).where(Action.sample_id == sample_id)
-    actions, latest = session.execute(wanted).one()
-    return State(actions, latest or 0)
-
-
-def _agreement(session: Session, opened: Opened) -> Agreement:
-    wanted = (Opinion.sample_id == opened.id, Opinion.decision.is_(False), Opinion.label.is_not(None))
-    given = session.execute(
-        select(Opinion.row, Reviewer.name, Opinion.label)
-        .join(Reviewer, Reviewer.id == Opinion.reviewer_id)
-        .where(*wanted)
-    ).all()
-    rows = sorted({row for row, _, _ in given})
-    names = sorted({name for _, name, _ in given})
-    row_at, name_at = ({each: i for i, each in enumerate(values)} for values in (rows, names))
-    opinions = np.full((len(rows), len(names)), -1)
-    for row, name, label in given:
-        opinions[row_at[row], name_at[name]] = label
-    return agreement(opinions, names, len(opened.classes) + 1)
+def _agreement(session: Session, opened: Opened, said: Said) -> Agreement:
+    names = {each.id: each.name for each in session.execute(select(Reviewer.id, Reviewer.name))}
+    given = {names[reviewer]: labels for reviewer, labels in said.opinions.items() if (labels >= 0).any()}
+    reviewers = sorted(given)
+    opinions = np.stack([given[name] for name in reviewers], axis=1) if reviewers else np.full((0, 0), -1)
+    # Cells of a single reviewer among several say nothing of how far they agree.
+    together = (opinions >= 0).sum(axis=1) >= min(2, len(reviewers))
+    return agreement(opinions[together], reviewers, len(opened.classes) + 1)

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from leukoscope.review.learning import Learned, learn_from_review
 from leukoscope.review.opened import Opened
-from leukoscope.review.standing import Standing, State, standing, state_of
+from leukoscope.review.said import Said, State, state_of
+from leukoscope.review.standing import Standing, standing
 from leukoscope.review.store.accounts import Visitor, visitor
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.models import Reviewer
@@ -37,14 +38,17 @@ class Desk:
     blind: bool = False
     learned: dict[int, Learned] = field(default_factory=dict)
     learning: threading.Lock = field(default_factory=threading.Lock)
-    _standings: dict[int, tuple[State, Standing]] = field(default_factory=dict)
+    _standings: dict[int, tuple[Said, Standing]] = field(default_factory=dict)
 
     def standing(self, session: Session, sample_id: int) -> Standing:
         """How far the review of a sample has come, as ``session`` sees it; computed once for each state."""
-        state = state_of(session, sample_id)
         held = self._standings.get(sample_id)
-        if held is None or held[0] != state:
-            held = state, standing(session, self.samples[sample_id])
+        if held is None:
+            said = Said.read(session, sample_id, len(self.samples[sample_id].predicted))
+        else:
+            said = held[0].brought_up(session, sample_id)
+        if held is None or said is not held[0]:
+            held = said, standing(session, self.samples[sample_id], said)
             self._standings[sample_id] = held
         return held[1]
 
