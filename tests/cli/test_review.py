@@ -72,15 +72,24 @@ def test_labels_are_exported_where_the_pixels_are_not(leukoscope, sample, url, r
 
 def test_a_sample_that_nobody_reviewed_has_no_labels_and_stays_as_it_is(mistake, sample, url, tmp_path):
     words = f"{sample}: nobody has reviewed it in this store; open it with 'leukoscope review'"
-    for store in ((), ("--store", url)):
-        assert words in mistake("review", sample, *store, "--export", tmp_path / "labels.csv")
+    assert words in mistake("review", sample, "--export", tmp_path / "labels.csv")
     assert not (sample / "review.db").exists()
+    told = mistake("review", sample, "--store", url, "--export", tmp_path / "labels.csv")
+    assert f"{url}: there is no store; is the address right?" in told
+    Store.open(url)
+    assert words in mistake("review", sample, "--store", url, "--export", tmp_path / "labels.csv")
 
 
 def test_an_account_is_made_with_a_password_from_standard_input(leukoscope, url, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(PASSWORD + "\n"))
     assert leukoscope("review", "--store", url, "--add-user", "ann", "--role", "admin") == 0
     assert log_in(Store.open(url), "ann", PASSWORD, "127.0.0.1")
+
+
+def test_an_account_is_not_closed_in_a_store_that_is_not_there(mistake, url, tmp_path):
+    told = mistake("review", "--store", url, "--close-user", "ann")
+    assert f"{url}: there is no store; is the address right?" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_account_with_a_short_password_is_refused(mistake, url, monkeypatch):

@@ -1,3 +1,4 @@
+import re
 import socket
 
 import pytest
@@ -44,9 +45,19 @@ def test_a_store_of_a_newer_version_is_refused_in_one_line(url, store):
         ("postgresql://127.0.0.1/db?words=none", "cannot be opened .invalid connection option"),
         ("sqlite://", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
         ("sqlite:///:memory:", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
-        ("sqlite:///review.db?timeout=soon", "a store is sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("sqlite:///review.db?timeout=soon", "a store is sqlite:///FILE, which takes no options after a question mark"),
+        (
+            "sqlite:///review.db?foo=bar",
+            r"^sqlite:///review\.db\?foo=bar: a store is sqlite:///FILE, which takes no opt",
+        ),
         ("sqlite:////etc/hostname", "cannot be opened .file is not a database"),
         ("sqlite:////no/such/folder/review.db", "cannot be opened .unable to open database file"),
+        (
+            "postgresql://ann@127.0.0.1:1/none?password=secret&sslpassword=secret&connect_timeout=3",
+            r"/none\?password=\*{3}&sslpassword=\*{3}&connect_timeout=3: the store cannot be opened",
+        ),
+        ("postgresql://ann@[::1/db?PASSWORD=secret", r"/db\?PASSWORD=\*{3}: a store is"),
+        ("postgresql://ann:se/secret@127.0.0.1:1/none", "ann:.{3}@127.0.0.1:1/none: the store cannot be opened"),
         ("postgresql://ann:secret@127.0.0.1:1/none", "ann:.{3}@127.0.0.1:1/none: the store cannot be opened"),
     ],
 )
@@ -55,6 +66,14 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(url, words)
         Store.open(url)
     assert "secret" not in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_a_store_is_not_made_where_one_is_to_be_there(url, tmp_path):
+    with pytest.raises(InputError, match=rf"^{re.escape(url)}: there is no store; is the address right\?$"):
+        Store.open(url, make=False)
+    assert not list(tmp_path.iterdir())
+    Store.open(url).engine.dispose()
+    Store.open(url, make=False).engine.dispose()
 
 
 def test_who_reads_sees_one_state_whatever_others_commit_meanwhile(store, opened):

@@ -68,7 +68,7 @@ def review(
     from leukoscope.review.store.database import Store
 
     looked = Attention.read(attention, head=attention_head) if attention else None
-    opened = Store.open(store or _store_beside(folders[0]))
+    opened = Store.open(store or _store_beside(folders[0]), make=not close_user)
     if add_user:
         add_reviewer(opened, add_user, role, _password(add_user))
         say(f"{add_user}: {role}")
@@ -135,9 +135,8 @@ def _export(folders: list[Path], url: str | None, out: Path, agree: int, *, over
     run = folders[0]
     sample = Sample.open(run)
     store = None
-    # Opening would make a store where there is none, and a run with a store beside it is never classified anew.
     if url is not None or (run / REVIEW).exists():
-        store = Store.open(url or _store_beside(run))
+        store = Store.open(url or _store_beside(run), make=False)
     sample_id = None if store is None else sample_in(store, sample)
     if store is None or sample_id is None:
         raise InputError(f"{run}: nobody has reviewed it in this store; open it with 'leukoscope review'")

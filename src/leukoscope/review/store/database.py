@@ -33,15 +33,24 @@ class Store:
         self._still = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
 
     @classmethod
-    def open(cls, url: str) -> "Store":
+    def open(cls, url: str, *, make: bool = True) -> "Store":
         """Open the database at ``url`` (``sqlite:///FILE``, ``postgresql://...``) and bring its tables up to date.
 
+        Args:
+            url: its address.
+            make: whether to make a store where there is none.
+
         Raises:
-            InputError: when it cannot be reached, is of another kind, or was made by a newer version.
+            InputError: when it cannot be reached, is of another kind, or was made by a newer version; or there is none
+                and none is to be made.
         """
         engine = _engine(url)
+        if not make and engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists():
+            raise _none_at(url)
         try:
             with engine.connect().execution_options(writes=True) as connection, connection.begin():
+                if not make and MigrationContext.configure(connection).get_current_revision() is None:
+                    raise _none_at(url)
                 _bring_up_to_date(connection, shown(url))
         except DBAPIError as error:
             reason = str(error.orig).strip().splitlines()[0]
@@ -67,8 +76,13 @@ class Store:
 
 
 def shown(url: str) -> str:
-    """The address of a store as messages show it: without its password, whether it is an address or not."""
-    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", url)
+    """The address of a store as messages show it: without its passwords, whether it is an address or not."""
+    masked = re.sub(r"(://[^:/@]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", masked, flags=re.IGNORECASE)
+
+
+def _none_at(url: str) -> InputError:
+    return InputError(f"{shown(url)}: there is no store; is the address right?")
 
 
 def _engine(url: str) -> Engine:
@@ -82,6 +96,8 @@ def _engine(url: str) -> Engine:
             return create_engine(address, connect_args=given, pool_size=20, max_overflow=30, pool_pre_ping=True)
         if address.drivername != "sqlite" or address.database in (None, "", ":memory:"):
             raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME")
+        if address.query:
+            raise InputError(f"{shown(url)}: a store is sqlite:///FILE, which takes no options after a question mark")
         engine = create_engine(address, connect_args={"timeout": 30}, pool_size=40, max_overflow=20)
     except (ArgumentError, TypeError, ValueError):
         raise InputError(f"{shown(url)}: a store is sqlite:///FILE or postgresql://USER@HOST/NAME") from None
