@@ -41,6 +41,22 @@ def test_the_bundle_gives_back_the_classifier(features: Features, encoder: Encod
     assert info.cross_validated["log_loss_calibrated"] <= info.cross_validated["log_loss"] + 1e-6
 
 
+def test_the_best_head_is_the_one_of_less_log_loss_in_the_folds(features: Features, tmp_path: Path) -> None:
+    # One epoch at a rate that moves nothing says nothing, and fifty at a good one a lot.
+    for epochs, rate, best in ((1, 1e-9, "linear"), (50, 1e-2, "mlp")):
+        mlp = {"epochs": epochs, "learning_rates": (rate,)}
+        settings = ProbeSettings(
+            device="cpu", heads={"mlp": mlp, "linear": {"C": (1e-6,) if best == "mlp" else (1.0,)}}
+        )
+        info = fit(features, tmp_path / best, head="best", settings=settings).info
+        alone = fit(features, tmp_path / f"{best}-alone", head=best, settings=settings).info
+        assert info.head == best
+        assert set(info.heads) == {"linear", "mlp"}
+        assert info.heads[best] == min(info.heads.values())
+        assert info.heads[best] == pytest.approx(info.cross_validated["log_loss_calibrated"], rel=1e-5)
+        assert (info.confusion, info.answers) == (alone.confusion, alone.answers)
+
+
 def test_the_same_seed_gives_the_same_bundle(features: Features, tmp_path: Path) -> None:
     for name in ("a", "b"):
         fit(features, tmp_path / name, head="mlp", seed=5, settings=QUICK)

@@ -19,7 +19,7 @@ def coverage(
     composition: Annotated[list[str] | None, typer.Option("--composition", metavar="TYPE", help=_TYPE)] = None,
     shifted: Annotated[Path | None, typer.Option("--shifted", metavar="FEATURES", help=_SHIFTED)] = None,
     whole: Annotated[Path | None, typer.Option("--whole", metavar="FEATURES", help=_WHOLE)] = None,
-    head: Annotated[str, typer.Option("--head", help="linear or mlp.")] = "linear",
+    head: Annotated[str, typer.Option("--head", help="linear, mlp or best.")] = "linear",
     label: LabelColumn = "label",
     labels: LabelsFile = None,
     group: GroupColumn = None,

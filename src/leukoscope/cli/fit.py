@@ -10,7 +10,9 @@ from leukoscope.cli.output import say, say_json, say_table
 def fit(
     features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Features of labelled cells, .h5ad.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The classifier bundle to make.")],
-    head: Annotated[str, typer.Option("--head", help="linear or mlp.")] = "linear",
+    head: Annotated[
+        str, typer.Option("--head", help="linear, mlp, or best: the one of less log loss in the folds.")
+    ] = "linear",
     label: LabelColumn = "label",
     labels: LabelsFile = None,
     cells: Annotated[

@@ -45,8 +45,8 @@ NFolds = Annotated[int, typer.Option("--n-folds", help="Folds of the cross-valid
 NBootstrap = Annotated[int, typer.Option("--n-bootstrap", help="Resamples of the intervals.", min=0)]
 
 
-def classifier_head(name: str) -> Literal["linear", "mlp"]:
-    """The head of a classifier by its name.
+def classifier_head(name: str) -> Literal["linear", "mlp", "best"]:
+    """The head of a classifier by its name; ``best`` is for cross-validation to choose.
 
     Raises:
         InputError: when a classifier cannot have it.
@@ -55,4 +55,6 @@ def classifier_head(name: str) -> Literal["linear", "mlp"]:
         return "linear"
     if name == "mlp":
         return "mlp"
-    raise InputError(f"--head {name}: a classifier has a linear or an mlp head")
+    if name == "best":
+        return "best"
+    raise InputError(f"--head {name}: a classifier has a linear or an mlp head, or the best of the two")

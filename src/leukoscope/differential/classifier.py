@@ -36,18 +36,20 @@ class ClassifierInfo(Settings):
     """What ``classifier.json`` holds: whose features the head takes, and what is known of its errors.
 
     ``encoder_fingerprint`` to ``field_um`` say which cells, through which encoder, it may classify; ``readout``
-    how they must be embedded. ``confusion`` counts the cross-validated cells by true (row) and predicted class, and
-    ``cross_validated`` holds their scores, before and after calibration. ``answers`` is a finer confusion of the same
-    cells, by which counts are corrected. ``prevalence`` is each class's share of the training cells. ``folds`` 1 says
-    that a single set of cells was held out, as fine-tuning does. ``novelty`` is None where too few cells were held out
-    to tell what is far. ``quality`` holds the limits learned from the training cells' pixels, None where these were not
-    at hand. ``reliability`` are the cells that ``cross_validated`` is of, in bins of the probability of the class they
-    were called: how many, their mean probability, and the share called rightly, before and after calibration.
+    how they must be embedded. ``heads`` are those tried, with their calibrated log loss. ``confusion`` counts the
+    cross-validated cells by true (row) and predicted class, and ``cross_validated`` holds their scores, before and
+    after calibration. ``answers`` is a finer confusion of the same cells, by which counts are corrected.
+    ``prevalence`` is each class's share of the training cells. ``folds`` 1 says that a single set of cells was held
+    out, as fine-tuning does. ``novelty`` is None where too few cells were held out to tell what is far. ``quality``
+    holds the limits learned from the training cells' pixels, None where these were not at hand. ``reliability`` are
+    the cells that ``cross_validated`` is of, in bins of the probability of the class they were called: how many, their
+    mean probability, and the share called rightly, before and after calibration.
     """
 
     format_version: int = FORMAT_VERSION
     classes: tuple[str, ...]
     head: HeadName
+    heads: dict[str, float] = Field(default_factory=dict)
     chosen: dict[str, float]
     encoder_fingerprint: str
     timm_name: str

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ def coverage(
     types: Sequence[str] = ("healthy",),
     shifted: Features | None = None,
     whole: Features | None = None,
-    head: HeadName = "linear",
+    head: HeadName | Literal["best"] = "linear",
     label: str = "label",
     overlay: Labels | None = None,
     group: str | None = None,
@@ -162,7 +162,12 @@ def _patients(compositions: Compositions, types: Sequence[str], classes: list[st
 
 
 def _fitted(
-    training: Features, labels: np.ndarray, head: HeadName, group: str | None, seed: int, settings: ProbeSettings | None
+    training: Features,
+    labels: np.ndarray,
+    head: HeadName | Literal["best"],
+    group: str | None,
+    seed: int,
+    settings: ProbeSettings | None,
 ) -> Classifier:
     known = Labels(pd.DataFrame({"cell_id": training.ids, "label": labels}).astype("string"))
     with tempfile.TemporaryDirectory() as folder:

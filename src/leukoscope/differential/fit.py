@@ -1,9 +1,10 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import log_loss
 
 from leukoscope.cells.cellset import CellSet
 from leukoscope.cells.folds import make_folds
@@ -39,7 +40,7 @@ def fit(
     features: Features,
     out: Path,
     *,
-    head: HeadName = "linear",
+    head: HeadName | Literal["best"] = "linear",
     label: str = "label",
     overlay: Labels | None = None,
     cells: CellSet | None = None,
@@ -54,12 +55,13 @@ def fit(
     """Fit a classifier on all labelled cells and write it as the bundle ``out``.
 
     Cross-validation comes first: cells that a head has not seen give its confusions and its temperature. Then one head
-    is fitted on all labelled cells, its hyper-parameters chosen by the same folds.
+    is fitted on all labelled cells, its hyper-parameters chosen by the same folds. What is told of the ``best`` of two
+    heads is a little optimistic, as the one that was luckier in the folds is preferred.
 
     Args:
         features: of labelled and perhaps unlabelled cells; the latter take no part.
         out: the bundle folder.
-        head: ``linear`` or ``mlp``.
+        head: ``linear`` or ``mlp``; ``best`` is the one of the two whose calibrated log loss is less in the folds.
         label: the column that holds the class.
         overlay: labels laid over the table, instead of the column.
         cells: the CellSet that the features are of. Limits of quality are learned from the pixels of its labelled
@@ -85,18 +87,23 @@ def fit(
     group = resolve_group(features.cells, group)
     settings = settings or ProbeSettings()
     folds = make_folds(features.cells, labels, n_folds=n_folds, group=group, seed=seed)
-    unseen = cross_validate(features, labels, folds, heads=(head,), seeds=(seed,), settings=settings).predictions
+    tried: tuple[HeadName, ...] = ("linear", "mlp") if head == "best" else (head,)
+    predictions = cross_validate(features, labels, folds, heads=tried, seeds=(seed,), settings=settings).predictions
+    losses = {name: _calibrated_loss(predictions[predictions["head"] == name]) for name in tried}
+    chosen = min(tried, key=losses.__getitem__)
+    unseen = predictions[predictions["head"] == chosen]
     classes = classes_of(unseen)
     y = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
     splits = splits_of(folds, features.ids)
-    fitted = _fit_all(features, y, len(classes), splits, head, seed, settings)
+    fitted = _fit_all(features, y, len(classes), splits, chosen, seed, settings)
     truth, probabilities = truth_of(unseen), probabilities_of(unseen)
     temperature = fit_temperature(probabilities, truth)
     calibrated, predicted = apply_temperature(probabilities, temperature), probabilities.argmax(1)
     held_out = ((Reference.of(features.x[train], y[train], seed=seed), features.x[test]) for train, test in splits)
     info = ClassifierInfo(
         classes=tuple(classes),
-        head=head,
+        head=chosen,
+        heads={str(name): loss for name, loss in losses.items()},
         chosen={key: float(value) for key, value in fitted.chosen.items()},
         feature_dim=features.x.shape[1],
         **source,
@@ -114,10 +121,19 @@ def fit(
     )
     reference = Reference.of(features.x[known], y[known], seed=seed)
     Classifier(fitted.head, info, reference).save(out, overwrite=overwrite)
+    if head == "best":
+        log.info("head: %s, of log loss %s", chosen, ", ".join(f"{loss:.3f} ({name})" for name, loss in losses.items()))
     told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in info.cross_validated.items())
     log.info("classifier %s: %d cells, temperature %.2f, cross-validated %s", out, len(truth), temperature, told)
     # As anyone will load it: on the CPU, wherever it was fitted.
     return Classifier.load(out)
+
+
+def _calibrated_loss(predictions: pd.DataFrame) -> float:
+    """The log loss of cells that a head has not seen, with its own temperature."""
+    truth, probabilities = truth_of(predictions), probabilities_of(predictions)
+    calibrated = apply_temperature(probabilities, fit_temperature(probabilities, truth))
+    return float(log_loss(truth, calibrated, labels=range(probabilities.shape[1])))
 
 
 def _source(features: Features) -> dict[str, Any]:
