@@ -247,6 +247,19 @@ def test_a_signed_sample_answers_with_409(ann):
     assert "Signed by ann" in ann.http.get("/samples/1").text
 
 
+def test_a_change_behind_the_page_is_told_when_the_signature_is_checked_again(serving, run, tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'signed.db'}")
+    ann = Browserless(serving(run, store=store, reviewer="ann"))
+    ann.http.post("/samples/1/sign", data={"csrf": ann.token(), "unproved": "true"})
+    page = ann.http.get("/samples/1/signed").text
+    assert "the store holds the labels and the history that were signed" in page
+    with store.writing() as session:
+        session.execute(text("UPDATE cells SET label = 0 WHERE row = 3"))
+    assert ann.http.get("/samples/1/signed").text == page
+    assert "does not hold what was signed" in ann.http.get("/samples/1/signed?check=true").text
+    assert "does not hold what was signed" in ann.http.get("/samples/1/signed").text
+
+
 def test_labels_are_exported_from_the_page(ann):
     ann.label([0, 1], 2, key="key-0001", token=ann.token())
     answer = ann.http.get("/samples/1/labels.csv")

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
-from leukoscope.review.signing import digest_of, holds, sign
+from leukoscope.review.signing import checked, digest_of, holds, sign
 from leukoscope.review.store.accounts import local_reviewer
 from leukoscope.review.store.events import Conflict, label_cells, undo
 from leukoscope.review.store.models import Signature
@@ -69,6 +71,15 @@ def test_a_change_behind_the_page_is_noticed(store, opened, ann, change):
         session.execute(text(change))
     with store.reading() as session:
         assert not holds(session, session.get_one(Signature, opened.id))
+
+
+def test_a_check_is_kept_for_the_state_that_it_is_of(store, opened, ann):
+    signature = sign(store, opened, ann)
+    with store.reading() as session:
+        first = checked(session, signature)
+        assert first.holds
+        assert checked(session, signature, first) is first
+        assert checked(session, signature, replace(first, of=("0" * 64, first.of[1]))) != first
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys():

@@ -1,7 +1,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +11,20 @@ from sqlalchemy.orm import Session
 from leukoscope import __version__
 from leukoscope.review.leukocytes import LeukocyteClasses
 from leukoscope.review.opened import Opened
+from leukoscope.review.said import State, state_of
 from leukoscope.review.standing import Standing, standing
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.events import Conflict
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, SampleRow, Signature
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether the store held what was signed, as looked at ``time``; ``of`` tells the signature and the actions."""
+
+    of: tuple[str, State]
+    holds: bool
+    time: datetime
 
 
 def sign(store: Store, opened: Opened, reviewer_id: int, *, unproved: bool = False) -> Signature:
@@ -59,6 +69,17 @@ def holds(session: Session, signature: Signature) -> bool:
         and document["labels_sha256"] == _labels_digest(session, signature.sample_id)
         and document["history_sha256"] == _history_digest(session, signature.sample_id)
     )
+
+
+def checked(session: Session, signature: Signature, last: Check | None = None) -> Check:
+    """Whether a signed sample holds: by the ``last`` check where it is of the same state, for all labels are hashed.
+
+    No change through the page escapes that; one behind it is found by a check without ``last``.
+    """
+    of = signature.sha256, state_of(session, signature.sample_id)
+    if last is not None and last.of == of:
+        return last
+    return Check(of, holds(session, signature), datetime.now(UTC))
 
 
 def digest_of(document: dict[str, Any]) -> str:

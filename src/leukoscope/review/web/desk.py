@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from leukoscope.review.learning import Learned, learn_from_review
 from leukoscope.review.opened import Opened
 from leukoscope.review.said import Said, State, state_of
+from leukoscope.review.signing import Check, checked
 from leukoscope.review.standing import Standing, standing
 from leukoscope.review.store.accounts import Visitor, visitor
 from leukoscope.review.store.database import Store
-from leukoscope.review.store.models import Reviewer
+from leukoscope.review.store.models import Reviewer, Signature
 
 COOKIE = "leukoscope"
 
@@ -39,6 +40,7 @@ class Desk:
     learned: dict[int, Learned] = field(default_factory=dict)
     learning: threading.Lock = field(default_factory=threading.Lock)
     _standings: dict[int, tuple[Said, Standing]] = field(default_factory=dict)
+    _checks: dict[int, Check] = field(default_factory=dict)
 
     def standing(self, session: Session, sample_id: int) -> Standing:
         """How far the review of a sample has come, as ``session`` sees it; computed once for each state."""
@@ -51,6 +53,12 @@ class Desk:
             held = said, standing(session, self.samples[sample_id], said)
             self._standings[sample_id] = held
         return held[1]
+
+    def check(self, session: Session, signature: Signature, *, anew: bool = False) -> Check:
+        """Whether the store holds what was signed; looked at once for each state, or ``anew``."""
+        last = None if anew else self._checks.get(signature.sample_id)
+        found = self._checks[signature.sample_id] = checked(session, signature, last)
+        return found
 
     def learn(self, sample_id: int) -> Learned:
         """Fit the head of a sample anew, unless somebody has with the labels as they are now; one fit at a time.

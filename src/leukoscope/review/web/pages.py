@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from leukoscope.review.leukocytes import LeukocyteClasses, by_leukocytes
 from leukoscope.review.opened import Opened, samples_of
-from leukoscope.review.signing import holds, sign
+from leukoscope.review.signing import sign
 from leukoscope.review.store.accounts import TooManyAttempts, Visitor, password_fits
 from leukoscope.review.store.models import Action, CellRow, Event, Reviewer, Signature
 from leukoscope.review.web.desk import AtDesk, AtSample, Desk, FormAuthor, Reader, Row
@@ -112,12 +112,12 @@ def signed_document(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
 
 
 @router.get("/samples/{sample_id}/signed")
-def signed(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
-    """The signed report, to be printed."""
+def signed(sample: AtSample, desk: AtDesk, who: Reader, check: bool = False) -> Response:
+    """The signed report, to be printed; with ``check`` the store is compared anew with what was signed."""
     with desk.store.reading() as session:
         signature = _signature(session, desk, sample, who)
         rows = by_leukocytes({name: signature.document["differential"][name] for name in sample.classes})
         return page(
-            "signed.html.j2", who, sample=sample, signature=signature, holds=holds(session, signature),
-            by_leukocytes=rows,
+            "signed.html.j2", who, sample=sample, signature=signature, by_leukocytes=rows,
+            check=desk.check(session, signature, anew=check),
         )  # fmt: skip
