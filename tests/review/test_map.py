@@ -38,6 +38,16 @@ def test_what_an_outline_holds_is_what_lies_within_it(shifted):
     assert found.inside(square(float(x), float(y), 0.5)).tolist() == np.flatnonzero(inside).tolist()
 
 
+def test_cells_inside_an_outline_that_was_asked_for_before_are_known(shifted):
+    found = CellMap.of(Sample.open(shifted))
+    x, y = map(float, found.points[7])
+    first, wider = found.inside(square(x, y, 0.5)), found.inside(square(x, y, 1.5))
+    again = CellMap.inside(replace(found, points=found.points), square(x, y, 0.5))
+    assert found.inside(square(x, y, 0.5)).tolist() == first.tolist() == again.tolist()
+    assert len(wider) > len(first)
+    assert found._found.cache_info().hits == 1
+
+
 def test_samples_of_one_classifier_share_one_map(shifted, second):
     first, other = CellMap.of(Sample.open(shifted)), CellMap.of(Sample.open(second))
     assert first.space == other.space

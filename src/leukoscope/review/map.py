@@ -1,6 +1,7 @@
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from matplotlib.path import Path as Outline
@@ -10,6 +11,8 @@ from leukoscope.differential.sample import Sample
 from leukoscope.explain.discriminants import discriminant_plane
 
 _MARGIN = 0.03
+_OUTLINES = 1024
+"""Outlines whose cells are kept in memory: a bit a cell and outline."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class CellMap:
         return cls(digest.hexdigest(), new.astype(np.float32), (corners[0], corners[1]))
 
     def inside(self, outline: Sequence[Sequence[float]]) -> np.ndarray:
-        """Rows of the cells inside an outline, int64 ``(n,)``."""
-        found: np.ndarray = np.flatnonzero(Outline(np.asarray(outline)).contains_points(self.points))
+        """Rows of the cells inside an outline, int64 ``(n,)``; found once for each of the last outlines."""
+        packed = self._found(tuple((float(x), float(y)) for x, y in outline))
+        found: np.ndarray = np.flatnonzero(np.unpackbits(packed, count=len(self.points)))
         return found
+
+    @cached_property
+    def _found(self) -> Callable[[tuple[tuple[float, float], ...]], np.ndarray]:
+        def find(corners: tuple[tuple[float, float], ...]) -> np.ndarray:
+            # A bit a cell: many gates on many cells stay small.
+            return np.packbits(Outline(np.asarray(corners)).contains_points(self.points))
+
+        return lru_cache(maxsize=_OUTLINES)(find)
