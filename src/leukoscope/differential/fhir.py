@@ -9,6 +9,7 @@ from leukoscope.differential.ranges import UNITS, ReferenceRanges, Unit
 _LOINC = "http://loinc.org"
 _UNITS_OF_MEASURE = "http://unitsofmeasure.org"
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+_CODES = {"none": ("N", "Normal"), "low": ("L", "Low"), "high": ("H", "High")}
 _PANEL = ("69738-3", "Differential panel, method unspecified - Blood")
 _SPACE = uuid.UUID("6f1c2a5e-3b4d-5c6e-8f70-918273645546")
 _QUANTITIES: dict[Unit, tuple[str, str]] = {"percent": ("%", "%"), "absolute": ("10*9/L", "10*9/L")}
@@ -20,9 +21,10 @@ def fhir_bundle(
     """The count as a FHIR R4 Bundle of type ``collection``.
 
     Shares are of the leukocytes, corrected, in per cent; with a total, absolute counts in 10^9/L follow. The 95 %
-    interval for the patient stands in two components, as FHIR has no element for it. A class that alone is a known kind
-    of cell carries LOINC's code, others their name alone; those that are no leukocytes are left out. The report is
-    ``preliminary``: nobody has signed it.
+    interval for the patient stands in two components, as FHIR has no element for it. ``interpretation`` is of the value
+    alone, as its codes are defined; where a value lies outside its range and the interval reaches back into it, a note
+    says so. A class that alone is a known kind of cell carries LOINC's code, others their name alone; those that are no
+    leukocytes are left out. The report is ``preliminary``: nobody has signed it.
 
     Args:
         differential: what ``classify`` leaves in ``differential.json``.
@@ -72,7 +74,7 @@ def _observation(
 ) -> tuple[str, dict[str, Any]]:
     scale = UNITS[unit].scale
     limits = None if ranges is None else ranges.of(name, unit)
-    flag = next((each["flag"] for each in flags if each["unit"] == unit), None)
+    flag = next((each for each in flags if each["unit"] == unit), None)
     resource: dict[str, Any] = {
         "resourceType": "Observation",
         "status": "preliminary",
@@ -86,8 +88,11 @@ def _observation(
     }
     if limits is not None:
         resource["referenceRange"] = [{"low": _quantity(limits.low, unit), "high": _quantity(limits.high, unit)}]
-        code, display = {"low": ("L", "Low"), "high": ("H", "High")}.get(flag or "", ("N", "Normal"))
+        code, display = _CODES[flag["flag"] if flag else "none"]
         resource["interpretation"] = [{"coding": [{"system": _INTERPRETATION, "code": code, "display": display}]}]
+        if flag and not flag["certain"]:
+            text = f"{display}, not certainly: the 95 % interval reaches into the reference range."
+            resource["note"] = [{"text": text}]
     return _address(fingerprint, f"{unit}:{name}"), resource
 
 
