@@ -24,6 +24,15 @@ def test_kappa_of_fleiss_original_example():
     assert fleiss_kappa(counts) == pytest.approx(0.210, abs=5e-4)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_labels", [2, 6, 300])
+def test_kappa_of_two_is_that_of_scikit_learn(seed, n_labels):
+    random = np.random.default_rng(seed)
+    first = random.integers(0, n_labels, 80).astype(np.int16)
+    second = np.where(random.random(80) < 0.6, first, random.integers(0, n_labels, 80)).astype(np.int16)
+    assert cohen_kappa(first, second) == pytest.approx(cohen_kappa_score(first, second), abs=1e-12)
+
+
 def test_pairs_count_only_the_cells_that_both_labelled():
     opinions = np.array([[0, 0, -1], [1, 2, 1], [2, 2, 2], [1, 1, -1], [-1, 0, 0]])
     found = agreement(opinions, ["ann", "bob", "cleo"], 4)

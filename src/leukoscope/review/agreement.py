@@ -2,7 +2,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,16 @@ def agreement(opinions: np.ndarray, reviewers: list[str], n_labels: int) -> Agre
 
 
 def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Cohen's kappa of two readings ``(n,)``; None where both gave one and the same label throughout."""
-    if len(np.union1d(first, second)) < 2:
+    """Cohen's kappa (Cohen 1960, doi:10.1177/001316446002000104) of two readings ``(n,)``, label indices from 0.
+
+    None where both gave one and the same label throughout.
+    """
+    n_labels = int(max(first.max(initial=0), second.max(initial=0))) + 1
+    counts = np.bincount(first.astype(np.int64) * n_labels + second, minlength=n_labels**2).reshape(n_labels, n_labels)
+    by_chance = counts.sum(axis=1) @ counts.sum(axis=0) / max(len(first), 1)
+    if by_chance == len(first):
         return None
-    return float(cohen_kappa_score(first, second))
+    return float(1 - (len(first) - counts.trace()) / (len(first) - by_chance))
 
 
 def fleiss_kappa(counts: np.ndarray) -> float | None:
