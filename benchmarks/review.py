@@ -1,4 +1,4 @@
-"""The pages of a review at 100,000 cells, and many reviewers who label at once.
+"""The pages of a review at 100,000 cells, before and after all are reviewed, and many reviewers who label at once.
 
     python benchmarks/review.py [--cells 100000] [--dimensions 512] [--repeats 20] [--reviewers 50] [--labels 20]
                                 [--store URL]
@@ -6,18 +6,19 @@
 A sample of random cells is written and served by a process of its own. Each page is asked for, again and again, at
 places of the sample that change, and the time until its whole body is here is measured; pages come with the sessions
 and accounts of a laboratory. Then reviewers label at once, each request sent twice, and the store must hold every
-label once.
+label once. At last all other cells are reviewed, the pages that count them are timed again, and the sample is signed.
 """
 
 import argparse
 import itertools
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from sqlalchemy import select
 
 from leukoscope.cells.writer import CellSetWriter, cell_id
 from leukoscope.common.files import write_json
+from leukoscope.differential.fit import fit
 from leukoscope.differential.sample import SampleInfo
 from leukoscope.encoders.features import Features
 from leukoscope.review.store.accounts import add_reviewer
@@ -36,6 +38,7 @@ from leukoscope.review.store.models import Action, Event, Opinion, Reviewer
 
 CLASSES = ("BAS", "EOS", "LYM", "MON", "NEU")
 SHARES = (0.01, 0.04, 0.3, 0.05, 0.6)
+GATES = 5
 PASSWORD = "a password of the benchmark"
 
 
@@ -58,12 +61,23 @@ def write_sample(folder: Path, n: int, dimensions: int, random: np.random.Genera
         novelty=random.random(n), novel=False, set_aside=np.where(random.random(n) < 0.02, "blurred", "")
     )
     said.to_csv(folder / "cells.csv", index=False)
-    x = random.normal(size=(n, dimensions)).astype(np.float32)
-    Features(x, table[["cell_id"]]).write(folder / "features.h5ad")
+    features_of(predicted, table[["cell_id"]], dimensions, random).write(folder / "features.h5ad")
+    known = random.integers(len(CLASSES), size=300)
+    labelled = pd.DataFrame({"cell_id": [f"known-{i}" for i in range(300)], "label": np.array(CLASSES)[known]})
+    fit(features_of(known, labelled, dimensions, random), folder / "classifier", n_folds=3)
     sample = SampleInfo(classes=CLASSES, cells=str(cells), pixels_fingerprint=info.pixels_fingerprint, encoder=None,
                         encoder_fingerprint="0" * 64)  # fmt: skip
     write_json(folder / "sample.json", sample.model_dump(mode="json"))
     write_json(folder / "results.json", {})
+
+
+def features_of(kinds: np.ndarray, table: pd.DataFrame, dimensions: int, random: np.random.Generator) -> Features:
+    """Random features, of another centre for each class, that say they are of an encoder."""
+    x = random.normal(size=(len(kinds), dimensions)).astype(np.float32)
+    x[np.arange(len(kinds)), kinds] += 4
+    origin = {"encoder_fingerprint": "0" * 64, "timm_name": "none", "channels": ["grey"], "bit_depth": 12,
+              "pixels_fingerprint": "0" * 64}  # fmt: skip
+    return Features(x, table, origin)
 
 
 def serve(run: Path, url: str) -> tuple[subprocess.Popen[str], str]:
@@ -91,7 +105,7 @@ def pages(n: int, random: np.random.Generator) -> dict[str, Callable[[], str]]:
     def at(pattern: str) -> Callable[[], str]:
         return lambda: pattern.format(
             row=random.integers(n), of=random.integers(5), doubt=random.beta(0.3, 6) * 0.79, share=random.random(),
-            place=random.integers(n),
+            place=random.integers(n), start=random.integers(n // 100),
         )  # fmt: skip
 
     return {
@@ -108,18 +122,21 @@ def pages(n: int, random: np.random.Generator) -> dict[str, Callable[[], str]]:
         "history": at("/samples/1/history/{row}"),
         "progress": at("/samples/1/progress"),
         "thumbnail": at("/samples/1/cells/{row}.png"),
+        f"map, {GATES} gates": at("/samples/1/map"),
+        "gate": at("/samples/1/gates/1?start={start}"),
     }
 
 
-def time_pages(client: httpx.Client, n: int, repeats: int, random: np.random.Generator) -> float:
-    """Print the times of every page and return the slowest median, in milliseconds; a label falls between any two."""
-    token, slowest = token_of(client), 0.0
-    numbers = itertools.count()
+def time_pages(
+    client: httpx.Client, found: Mapping[str, Callable[[], str]], repeats: int, between: Callable[[], object]
+) -> float:
+    """Print the times of pages and return the slowest median, in milliseconds; ``between`` comes before each."""
+    slowest = 0.0
     print(f"{'page':22} {'median':>8} {'95 %':>8}  ms")
-    for name, address in pages(n, random).items():
+    for name, address in found.items():
         times = []
         for _ in range(repeats):
-            label(client, token, [int(random.integers(n))], 1, f"between-{next(numbers):06}")
+            between()
             start = time.perf_counter()
             answer = client.get(address())
             times.append(1000 * (time.perf_counter() - start))
@@ -130,13 +147,35 @@ def time_pages(client: httpx.Client, n: int, repeats: int, random: np.random.Gen
     return slowest
 
 
-def label(client: httpx.Client, token: str, rows: list[int], value: int, key: str) -> float:
+def label(client: httpx.Client, token: str, rows: list[int], value: int | None, key: str) -> float:
     """Label cells; the time it took, in milliseconds."""
     body = {"key": key, "rows": rows, "label": value, "source": "gallery"}
     start = time.perf_counter()
     answer = client.post("/samples/1/labels", json=body, headers={"X-CSRF-Token": token})
     assert answer.status_code == 200, answer.text
     return 1000 * (time.perf_counter() - start)
+
+
+def draw_gates(client: httpx.Client, token: str) -> None:
+    """Gates that hold more and more of the cells."""
+    (left, bottom), (right, top) = client.get("/samples/1/points.json").json()["corners"]
+    for i in range(1, GATES + 1):
+        x, y = left + (right - left) * i / GATES, bottom + (top - bottom) * i / GATES
+        outline = json.dumps([[left, bottom], [x, bottom], [x, y], [left, y]])
+        answer = client.post("/samples/1/gates", data={"csrf": token, "name": f"gate {i}", "outline": outline})
+        assert answer.status_code == 303, answer.text
+
+
+def review_all(client: httpx.Client, token: str, rows: range) -> None:
+    """Confirm what cells were called."""
+    for start in range(rows.start, rows.stop, 5000):
+        label(client, token, list(range(start, min(start + 5000, rows.stop))), None, f"all-{start:08}")
+
+
+def sign(client: httpx.Client, token: str) -> None:
+    form = {"csrf": token, "password": PASSWORD, "unproved": "true"}
+    answer = client.post("/samples/1/sign", data=form)
+    assert answer.status_code == 303, answer.text
 
 
 def crowd(address: str, names: list[str], each: int, n: int) -> list[float]:
@@ -190,12 +229,28 @@ def main() -> None:
         print(f"{asked.cells:,} cells, {os.cpu_count()} CPUs; ready after {time.perf_counter() - start:.0f} s")
         try:
             client = logged_in(address, "first")
+            token, numbers, others = token_of(client), itertools.count(), asked.cells - asked.labels
             client.get("/samples/1/similar/0")  # reads the features, once
-            slowest = time_pages(client, asked.cells, asked.repeats, random)
-            print(f"slowest page: {slowest:.0f} ms at the median")
+            draw_gates(client, token)
+
+            def between() -> None:
+                # Not of the cells that all reviewers label below: they would be disputed.
+                label(client, token, [int(random.integers(others))], 1, f"between-{next(numbers):06}")
+
+            found = pages(asked.cells, random)
+            slowest = time_pages(client, found, asked.repeats, between)
             start = time.perf_counter()
             times = crowd(address, names, asked.labels, asked.cells)
             took = time.perf_counter() - start
+            review_all(client, token, range(others))
+            print("all cells reviewed")
+            counted = {name: found[name] for name in ("samples", "sample", "progress", f"map, {GATES} gates")}
+            slowest = max(slowest, time_pages(client, counted, asked.repeats, between))
+            sign(client, token)
+            signed = {"signed": lambda: "/samples/1/signed"}
+            slowest = max(slowest, time_pages(client, signed, asked.repeats, lambda: None))
+            time_pages(client, {"signed, checked again": lambda: "/samples/1/signed?check=true"}, 3, lambda: None)
+            print(f"slowest page, but for that: {slowest:.0f} ms at the median")
         finally:
             process.terminate()
             process.wait()
