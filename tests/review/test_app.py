@@ -130,6 +130,14 @@ def test_another_name_of_this_machine_is_refused(ann):
     assert answer.status_code == 421
 
 
+def test_a_body_that_says_nothing_is_refused_in_one_line(ann):
+    headers = {"X-CSRF-Token": ann.token(), "Accept": "application/json"}
+    for body, told in ((None, "the request: is needed"), ({"key": "key-0001"}, "rows: is needed"),
+                       ({"key": "key-0001", "rows": [-1], "label": 1, "source": "audit"}, "rows.0: give 0 or more")):  # fmt: skip
+        answer = ann.http.post("/samples/1/labels", json=body, headers=headers)
+        assert (answer.status_code, answer.json()) == (422, {"error": told})
+
+
 def test_a_body_that_is_too_large_is_refused(ann):
     answer = ann.http.post("/samples/1/labels", content=b"x" * (1 << 20 | 1))
     assert answer.status_code == 413
@@ -211,8 +219,16 @@ def test_a_blind_review_shows_a_signed_report_to_who_signed_it_alone(serving, ru
     [
         ("/samples/2", 404, "Sample 2 is not open here; start leukoscope review with its folder."),
         ("/samples/1/gallery?of=7", 404, "There is no such class."),
-        ("/samples/1/gallery?after=zero", 400, "After: not the end of a page; start from the first page."),
+        ("/samples/1/gallery?after=zero", 400, "after: not the end of a page; start from the first page."),
         ("/samples/1/gallery?low=50&high=20", 422, "Contrast: the lower end must be below the upper one."),
+        ("/samples/1/gallery?low=&high=20", 422, "Dark end: give a whole number."),
+        ("/samples/1/gallery?high=101", 422, "Bright end: give 100 or less."),
+        (
+            "/samples/1/gallery?sort=size",
+            422,
+            "Sort: give &#39;doubt&#39;, &#39;novelty&#39;, &#39;chance&#39; or &#39;attention&#39;.",
+        ),
+        ("/samples/1/signed", 404, "The sample sample-17 is not signed."),
         ("/samples/1/similar/600", 404, "Cell 600: the sample has no such cell."),
         ("/nothing", 404, "Not Found."),
     ],
@@ -244,6 +260,8 @@ def test_a_signed_sample_answers_with_409(ann):
     answer = ann.label([0], 1, key="key-0001", token=token)
     assert answer.status_code == 409
     assert answer.json() == {"error": "sample-17 is signed: its labels cannot change any more"}
+    again = ann.http.post("/samples/1/sign", data={"csrf": token, "unproved": "true"})
+    assert '<p role="alert">sample-17 is signed already.</p>' in again.text
     assert "Signed by ann" in ann.http.get("/samples/1").text
 
 

@@ -1,5 +1,6 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,21 @@ from leukoscope.review.web.desk import Desk, LoginNeeded
 from leukoscope.review.web.security import Guard
 from leukoscope.review.web.templates import page
 
+_FIELDS = {"low": "dark end", "high": "bright end"}
+_FAULTS = {
+    "missing": "is needed",
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_parsing": "give a number",
+    "bool_parsing": "give true or false",
+    "greater_than_equal": "give {ge} or more",
+    "greater_than": "give more than {gt}",
+    "less_than_equal": "give {le} or less",
+    "less_than": "give less than {lt}",
+    "string_too_short": "give {min_length} characters or more",
+    "string_too_long": "give {max_length} characters or fewer",
+    "enum": "give {expected}",
+}
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -70,7 +86,9 @@ def _refused(request: Request, error: Exception) -> Response:
     """One line that says what was wrong, as a page for a person and as JSON for a script."""
     status, words = _told(error)
     if _wants_page(request):
-        return page("refused.html.j2", None, status=status, words=words)
+        # Errors of ours may begin with the name of a sample or of a file, which stays as it is.
+        sentence = words if isinstance(error, LeukoscopeError) else words[:1].upper() + words[1:]
+        return page("refused.html.j2", None, status=status, words=sentence)
     return JSONResponse({"error": words}, status)
 
 
@@ -79,8 +97,7 @@ def _told(error: Exception) -> tuple[int, str]:
         case StarletteHTTPException():
             return error.status_code, str(error.detail)
         case RequestValidationError():
-            first = error.errors()[0]
-            return 422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
+            return 422, _fault(error.errors()[0])
         case Conflict():
             return 409, str(error)
         case OperationalError():
@@ -91,6 +108,14 @@ def _told(error: Exception) -> tuple[int, str]:
             return 400, "the store cannot keep what was sent; leave out what is no writing"
         case _:
             return 400, str(error)
+
+
+def _fault(found: Mapping[str, Any]) -> str:
+    """What is wrong with a field of a form or an address, as the page calls it."""
+    field = ".".join(map(str, found["loc"][1:])) or "the request"
+    words = _FAULTS.get(found["type"])
+    told = found["msg"] if words is None else words.format(**found.get("ctx", {}))
+    return f"{_FIELDS.get(field, field)}: {told}"
 
 
 def _wants_page(request: Request) -> bool:

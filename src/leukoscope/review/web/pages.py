@@ -96,7 +96,7 @@ def _may_read(desk: Desk, who: Visitor, signature: Signature) -> bool:
 def _signature(session: Session, desk: Desk, sample: Opened, who: Visitor) -> Signature:
     signature = session.get(Signature, sample.id)
     if signature is None:
-        raise HTTPException(404, f"{sample.name} is not signed")
+        raise HTTPException(404, f"the sample {sample.name} is not signed")
     if not _may_read(desk, who, signature):
         raise HTTPException(403, "this review is blind, and the report would tell what others said")
     return signature
