@@ -28,7 +28,7 @@ def reviewed(n: int, right: float, to: float, rng: np.random.Generator) -> tuple
     for seen in (*range(FEWEST, n, 10), n):
         audit = np.zeros(n, dtype=bool)
         audit[order[:seen]] = True
-        count = audited_count(predicted, np.where(audit, truth, -1), audit, kinds)
+        count = audited_count(np.eye(kinds)[predicted], np.where(audit, truth, -1), audit)
         if count.half_width <= to:
             break
     return np.bincount(truth, minlength=kinds) / n, count

@@ -62,6 +62,20 @@ def audited_sample(
     return predicted, np.where(audit, truth, -1), audit, truth
 
 
+def doubtful_sample(n: int, m: int, seed: int, *, bent: float = 1.0) -> tuple[np.ndarray, ...]:
+    """Probabilities ``(n, 3)`` of cells, what a person saw of an audit of m, the audit, and the truth.
+
+    They are right as often as they say; ``bent``, to this power, they are too sure of themselves, or not enough.
+    """
+    random = np.random.default_rng(seed)
+    p = random.dirichlet((0.6, 0.3, 0.1), n)
+    truth = (random.random(n)[:, None] > p.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    audit = np.zeros(n, dtype=bool)
+    audit[random.permutation(n)[:m]] = True
+    said = p**bent / (p**bent).sum(axis=1, keepdims=True)
+    return said, np.where(audit, truth, -1), audit, truth
+
+
 @pytest.fixture(scope="session")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
     folder = tmp_path_factory.mktemp("training") / "cells.set"

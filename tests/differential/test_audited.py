@@ -8,7 +8,7 @@ from ppi_py import ppi_mean_pointestimate
 
 from leukoscope.differential.audited import FEWEST, AuditedCount, audited_count, cells_needed
 
-from .conftest import audited_sample
+from .conftest import audited_sample, doubtful_sample
 
 SHARE = np.array([0.60, 0.28, 0.07, 0.05])
 ROTTEN = np.array([[0.4, 0.3, 0.2, 0.1], [0.5, 0.3, 0.1, 0.1], [0.1, 0.2, 0.6, 0.1], [0.7, 0.1, 0.1, 0.1]])
@@ -19,7 +19,7 @@ sample = partial(audited_sample, share=SHARE, rates=ROTTEN)
 
 def test_the_estimate_is_that_of_the_authors_package() -> None:
     predicted, seen, audit, truth = sample(500, 80, 0)
-    found = audited_count(predicted, seen, audit, 4)
+    found = audited_count(np.eye(4)[predicted], seen, audit)
     for k, each in enumerate(found.classes):
         # Theirs is for cells beyond the labelled ones; ours counts the labelled ones as they are.
         theirs = ppi_mean_pointestimate(
@@ -38,7 +38,7 @@ def test_intervals_cover_even_where_the_classifier_is_badly_wrong(m: int) -> Non
     for seed in range(400):
         predicted, seen, audit, truth = sample(400, m, seed)
         imaged = np.bincount(truth, minlength=4) / 400
-        for k, each in enumerate(audited_count(predicted, seen, audit, 4).classes):
+        for k, each in enumerate(audited_count(np.eye(4)[predicted], seen, audit).classes):
             assert each.composition is not None
             assert each.patient is not None
             covered[0, k] += each.composition.low - 1e-12 <= imaged[k] <= each.composition.high + 1e-12
@@ -48,11 +48,47 @@ def test_intervals_cover_even_where_the_classifier_is_badly_wrong(m: int) -> Non
     assert raw[0] < 40
 
 
+def test_by_probabilities_it_is_that_of_the_authors_package_too() -> None:
+    said, seen, audit, truth = doubtful_sample(500, 80, 0, bent=2.0)
+    for k, each in enumerate(audited_count(said, seen, audit).classes):
+        theirs = ppi_mean_pointestimate((truth[audit] == k).astype(float), said[audit, k], said[:, k], lam=1)[0]
+        assert each.proportion == pytest.approx(np.clip(theirs, (truth[audit] == k).sum() / 500, 1), abs=1e-9)
+
+
+@pytest.mark.parametrize("bent", [1.0, 5.0], ids=["calibrated", "far too sure"])
+def test_intervals_by_probabilities_cover_and_calibrated_ones_are_narrower_than_by_classes(bent: float) -> None:
+    """Of 400 samples; at 95 % fewer than 361 come once in three thousand."""
+    covered, width = np.zeros(3), np.zeros(2)
+    for seed in range(400):
+        said, seen, audit, truth = doubtful_sample(400, 150, seed, bent=bent)
+        for k, each in enumerate(audited_count(said, seen, audit).classes):
+            assert each.composition is not None
+            low, high = each.composition
+            covered[k] += low - 1e-12 <= (truth == k).mean() <= high + 1e-12
+        by_class = audited_count(np.eye(3)[said.argmax(axis=1)], seen, audit)
+        width += audited_count(said, seen, audit).half_width, by_class.half_width
+    assert covered.min() >= 361
+    assert bent > 1 or width[0] < 0.85 * width[1]
+
+
+def test_the_first_forecast_goes_by_what_the_probabilities_say() -> None:
+    """Nobody has looked yet, and so many cells do come to about the half width asked for."""
+    reached = []
+    for seed in range(40):
+        said, _, _, truth = doubtful_sample(1500, 0, seed)
+        nobody = np.full(1500, -1)
+        needed = cells_needed(audited_count(said, nobody, nobody > 0), said, nobody, nobody > 0, 0.04)
+        audit = np.zeros(1500, dtype=bool)
+        audit[np.random.default_rng(seed).permutation(1500)[:needed]] = True
+        reached.append(audited_count(said, np.where(audit, truth, -1), audit).half_width)
+    assert 0.9 < np.median(reached) / 0.04 < 1.1
+
+
 def test_an_estimate_lies_in_its_interval_and_not_below_what_was_seen() -> None:
     """A rare class that others were called: what is taken off for them could exceed what was called at all."""
     for seed in range(100):
         predicted, seen, audit, _ = sample(400, 120, seed)
-        for k, each in enumerate(audited_count(predicted, seen, audit, 4).classes):
+        for k, each in enumerate(audited_count(np.eye(4)[predicted], seen, audit).classes):
             assert each.composition is not None
             assert each.composition.low - 1e-9 <= each.proportion <= each.composition.high + 1e-9
             assert each.proportion >= (seen == k).mean() - 1e-12
@@ -60,7 +96,7 @@ def test_an_estimate_lies_in_its_interval_and_not_below_what_was_seen() -> None:
 
 def test_when_all_were_seen_the_composition_is_known() -> None:
     predicted, _, _, truth = sample(200, 0, 3)
-    found = audited_count(predicted, truth, np.ones(200, dtype=bool), 4)
+    found = audited_count(np.eye(4)[predicted], truth, np.ones(200, dtype=bool))
     for k, each in enumerate(found.classes):
         assert each.composition == pytest.approx(((truth == k).mean(),) * 2)
         assert each.patient is not None
@@ -72,7 +108,7 @@ def test_cells_looked_at_for_their_doubt_are_counted_and_prove_nothing_of_others
     doubtful = np.flatnonzero(~audit)[:100]
     more = seen.copy()
     more[doubtful] = truth[doubtful]
-    before, after = audited_count(predicted, seen, audit, 4), audited_count(predicted, more, audit, 4)
+    before, after = audited_count(np.eye(4)[predicted], seen, audit), audited_count(np.eye(4)[predicted], more, audit)
     assert (before.audited, after.audited) == (60, 60)
     assert after.reviewed == 160
     assert after.half_width < before.half_width
@@ -82,7 +118,7 @@ def test_cells_looked_at_for_their_doubt_are_counted_and_prove_nothing_of_others
 @given(st.integers(0, 2**32 - 1), st.integers(0, 200))
 def test_what_people_called_bounds_what_can_be(seed: int, m: int) -> None:
     predicted, seen, audit, _ = sample(200, m, seed)
-    for k, each in enumerate(audited_count(predicted, seen, audit, 4).classes):
+    for k, each in enumerate(audited_count(np.eye(4)[predicted], seen, audit).classes):
         assert each.confirmed == (seen == k).sum()
         if m < FEWEST:
             assert each.composition is None
@@ -95,7 +131,7 @@ def test_what_people_called_bounds_what_can_be(seed: int, m: int) -> None:
 def test_a_cell_that_is_none_of_the_classes_counts_for_none() -> None:
     predicted, seen, audit, _ = sample(200, 200, 5)
     seen[:50] = 4
-    found = audited_count(predicted, seen, audit, 4)
+    found = audited_count(np.eye(4)[predicted], seen, audit)
     assert sum(each.proportion for each in found.classes) == pytest.approx(0.75)
 
 
@@ -107,15 +143,18 @@ def test_the_forecast_of_what_is_left_to_see_holds() -> None:
         order = np.random.default_rng(seed).permutation(1000)
         seen = np.full(1000, -1)
         seen[order[:60]] = truth[order[:60]]
-        needed = cells_needed(audited_count(predicted, seen, audit, 4), predicted, seen, audit, 0.03)
+        needed = cells_needed(audited_count(np.eye(4)[predicted], seen, audit), np.eye(4)[predicted], seen, audit, 0.03)
         seen[order[: 60 + needed]] = truth[order[: 60 + needed]]
-        reached.append(audited_count(predicted, seen, audit, 4).half_width)
+        reached.append(audited_count(np.eye(4)[predicted], seen, audit).half_width)
     assert 0.8 < np.median(reached) / 0.03 < 1.2
 
 
 def test_nothing_more_is_needed_once_it_is_reached() -> None:
     predicted, seen, audit, _ = sample(300, 300, 1)
-    count: AuditedCount = audited_count(predicted, seen, audit, 4)
-    assert cells_needed(count, predicted, seen, audit, 0.02) == 0
+    count: AuditedCount = audited_count(np.eye(4)[predicted], seen, audit)
+    assert cells_needed(count, np.eye(4)[predicted], seen, audit, 0.02) == 0
     predicted, seen, audit, _ = sample(300, 5, 1)
-    assert cells_needed(audited_count(predicted, seen, audit, 4), predicted, seen, audit, 0.9) == FEWEST - 5
+    assert (
+        cells_needed(audited_count(np.eye(4)[predicted], seen, audit), np.eye(4)[predicted], seen, audit, 0.9)
+        == FEWEST - 5
+    )

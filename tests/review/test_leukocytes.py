@@ -72,7 +72,7 @@ def test_shares_under_way_are_those_of_the_audit(store, mixed):
     label_cells(store, opened.id, ann, key="key-0001", rows=seen.tolist(), label=None, source="audit")
     truth, audit = np.full(100, -1), np.zeros(100, bool)
     truth[seen], audit[seen] = opened.predicted[seen], True
-    expected = audited_leukocytes(opened.predicted, truth, audit, opened.classes, (True, False, True))
+    expected = audited_leukocytes(opened.said, truth, audit, opened.classes, (True, False, True))
     with store.reading() as session:
         assert standing(session, opened).leukocytes.audited == tuple(expected)
 

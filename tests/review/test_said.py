@@ -26,9 +26,9 @@ def cell_by_cell(session, opened) -> Standing:
     kept, audit = opened.counted, audit_of(opened.queue, truth, early)
     known = np.where(audit | early, truth, -1)[kept]
     predicted, truth, audit = opened.predicted[kept], truth[kept], audit[kept]
-    count = audited_count(predicted, known, audit, 3)
+    count = audited_count(opened.said, known, audit)
     current = np.bincount(np.where(truth >= 0, truth, predicted), minlength=4)
-    leukocytes = LeukocyteCount.of(opened.sample, current, predicted, known, audit, opened.precision)
+    leukocytes = LeukocyteCount.of(opened.sample, current, opened.said, known, audit, opened.precision)
     given = session.execute(
         select(Opinion.row, Reviewer.name, Opinion.label)
         .join(Reviewer, Reviewer.id == Opinion.reviewer_id)
@@ -42,7 +42,7 @@ def cell_by_cell(session, opened) -> Standing:
         raw=np.bincount(predicted, minlength=3), current=current,
         seen=np.bincount(predicted[truth >= 0], minlength=3), reviewed=int((truth >= 0).sum()), audited=count,
         leukocytes=leukocytes,
-        needed=max(cells_needed(count, predicted, known, audit, opened.precision), leukocytes.needed),
+        needed=max(cells_needed(count, opened.said, known, audit, opened.precision), leukocytes.needed),
         disputed=sum(cell.label is None for cell in seen),
         agreement=agreement(opinions[(opinions >= 0).any(axis=1)], names, 4),
     )  # fmt: skip

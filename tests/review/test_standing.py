@@ -60,7 +60,9 @@ def test_intervals_cover_whenever_the_doubtful_cells_are_reviewed(doubtful_first
         early[doubtful] = doubtful_first
         audit = audit_of(queue, truth, early)
         assert audit.sum() >= 150
-        low, high = audited_count(predicted, np.where(audit | early, truth, -1), audit, 2).classes[1].composition
+        low, high = (
+            audited_count(np.eye(2)[predicted], np.where(audit | early, truth, -1), audit).classes[1].composition
+        )
         missed += not low <= (true == 1).mean() <= high
     assert missed / 400 <= 0.08
 
@@ -72,7 +74,7 @@ def test_the_audited_count_is_that_of_the_differential(store, opened, sample):
     truth, audit = np.full(len(opened.predicted), -1), np.zeros(len(opened.predicted), bool)
     truth[queue[:24]], truth[queue[24:26]], audit[queue[:26]] = opened.predicted[queue[:24]], 3, True
     kept = sample.counted
-    assert now(store, opened).audited == audited_count(opened.predicted[kept], truth[kept], audit[kept], 3)
+    assert now(store, opened).audited == audited_count(opened.said, truth[kept], audit[kept])
     assert now(store, opened).current[-1] == 2
 
 

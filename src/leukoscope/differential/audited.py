@@ -12,6 +12,9 @@ from scipy.stats import norm
 FEWEST = 20
 """Audit cells below which no interval is given."""
 
+PRIOR_CELLS = 25
+"""Audit cells that a forecast's first guess of the errors is worth."""
+
 Z95 = float(norm.ppf(0.975))  # half of a 95 % interval, in standard errors
 
 
@@ -56,7 +59,7 @@ class AuditedCount:
         return max((each.composition.half_width if each.composition else 1.0 for each in self.classes), default=1.0)
 
 
-def audited_count(predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, n_classes: int) -> AuditedCount:
+def audited_count(said: np.ndarray, truth: np.ndarray, audit: np.ndarray) -> AuditedCount:
     r"""Proportions of a sample by prediction-powered inference, from an audit drawn at random.
 
     Cells that a person looked at for any other reason, before the audit began, are counted as that person called them.
@@ -65,35 +68,39 @@ def audited_count(predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, n
     random and seen, the share of class k is what the classifier says of all of them, rectified by how much it was wrong
     on those seen (Angelopoulos et al. 2023, doi:10.1126/science.adi6000, equation for a mean):
 
-    .. math:: \frac1N \sum_{i \le N} 1[f_i = k] + \frac1m \sum_{j \le m} (1[y_j = k] - 1[f_j = k])
+    .. math:: \frac1N \sum_{i \le N} f_{ik} + \frac1m \sum_{j \le m} (1[y_j = k] - f_{jk})
 
-    The rectifier is a difference of paired proportions. Its interval is that of Bonett and Price 2012
-    (doi:10.3102/1076998611411915), which adds one error of each direction: the normal one has no width while no error
-    was seen. It is carried to the cells not seen, which are a finite number, so that the interval for the composition
-    closes when all were seen. Nothing is assumed of the classifier; all rests on the audit's being random.
+    What is said of a cell may be its class alone, 1 and else 0, or probabilities, whose errors are smaller: half a cell
+    twice rather than one wholly. Of classes the rectifier is a difference of paired proportions, whose interval is that
+    of Bonett and Price 2012 (doi:10.3102/1076998611411915): it adds one error of each direction, as the normal one has
+    no width while no error was seen. Of probabilities it is the same, by their sums of squares. It is carried to the
+    cells not seen, which are a finite number, so that the interval for the composition closes when all were seen.
+    Nothing is assumed of the classifier; all rests on the audit's being random.
 
     Args:
-        predicted: the class index that each counted cell was called ``(n,)``.
-        truth: the class index a person gave ``(n,)``; -1 where nobody did, and n_classes where it is none of them.
+        said: how probably each counted cell is of each class ``(n, K)``, fixed before anybody looked.
+        truth: the class index a person gave ``(n,)``; -1 where nobody did, and K where it is none of them.
         audit: whether the cell was drawn for the audit ``(n,)`` bool, whatever it looks like. Those not seen yet take
             part as if they had not been drawn, which is right when they are seen in the order they were drawn in.
-        n_classes: K.
     """
     seen, drawn = truth >= 0, audit & (truth >= 0)
-    m = int(drawn.sum())
-    classes = tuple(_class_of(predicted == k, truth == k, seen, drawn) for k in range(n_classes))
-    return AuditedCount(classes, n=len(predicted), reviewed=int(seen.sum()), audited=m)
+    still = (~seen).astype(np.float64) @ said
+    errors = _errors(said, truth, drawn)
+    tally = _Tally(n=len(truth), seen=int(seen.sum()), m=int(drawn.sum()))
+    confirmed = np.bincount(truth[seen], minlength=said.shape[1] + 1)
+    classes = tuple(_class_of(tally, int(confirmed[k]), float(still[k]), each) for k, each in enumerate(errors))
+    return AuditedCount(classes, n=tally.n, reviewed=tally.seen, audited=tally.m)
 
 
-def cells_needed(count: AuditedCount, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, to: float) -> int:
+def cells_needed(count: AuditedCount, said: np.ndarray, truth: np.ndarray, audit: np.ndarray, to: float) -> int:
     """How many more cells of the audit must be seen until the composition is known to within ``to`` (0.02: +-2 points).
 
-    It expects errors to come as often as so far, and at first as often as half an error of each direction in 25 cells.
-    It is a forecast: the count tells when it is reached.
+    It expects errors to come as often as so far, and at first as often as the probabilities themselves say, half an
+    error of each direction in 25 cells at least. It is a forecast: the count tells when it is reached.
 
     Args:
         count: of the cells as reviewed now.
-        predicted: as in :func:`audited_count`.
+        said: as in :func:`audited_count`.
         truth: as there.
         audit: as there.
         to: the half width to reach for every class.
@@ -101,12 +108,16 @@ def cells_needed(count: AuditedCount, predicted: np.ndarray, truth: np.ndarray, 
     if count.audited >= FEWEST and count.half_width <= to:
         return 0
     seen, drawn = truth >= 0, audit & (truth >= 0)
-    errors = [_errors(predicted == k, truth == k, drawn) for k in range(len(count.classes))]
+    errors, first = _errors(said, truth, drawn), _errors_at_first(said)
     m, n, rest = count.audited, count.n, int((~seen).sum())
 
     def reached(more: int) -> bool:
-        grown = [[each + more * (each + 0.5) / (m + 25) for each in pair] for pair in errors]
-        return all(_half_width(missed, wrongly, m + more, rest - more, n) <= to for missed, wrongly in grown)
+        share = more / (m + PRIOR_CELLS)
+        grown = (
+            _Errors(each.sum * (1 + share), each.squares + share * (each.squares + PRIOR_CELLS * expected))
+            for each, expected in zip(errors, first, strict=True)
+        )
+        return all(_half_width(each, m + more, rest - more, n) <= to for each in grown)
 
     return fewest_more(reached, m, rest)
 
@@ -117,19 +128,39 @@ def fewest_more(reached: Callable[[int], bool], audited: int, rest: int) -> int:
     return min(low + bisect_left(range(low, rest), True, key=reached), rest)
 
 
-def _class_of(called: np.ndarray, true: np.ndarray, seen: np.ndarray, drawn: np.ndarray) -> AuditedClass:
-    n, m, rest = len(called), int(drawn.sum()), int((~seen).sum())
-    confirmed, still_called = int((true & seen).sum()), int((called & ~seen).sum())
-    missed, wrongly = _errors(called, true, drawn)
-    rectifier = (missed - wrongly) / m if m else 0.0
+def _errors_at_first(said: np.ndarray) -> np.ndarray:
+    """The squared error ``(K,)`` to expect of a cell before any was seen: what the probabilities say themselves."""
+    expected: np.ndarray = np.maximum((said * (1 - said)).mean(axis=0), 1 / PRIOR_CELLS)
+    return expected
+
+
+class _Tally(NamedTuple):
+    """How many cells there are, how many people have seen, and how many of these by the audit."""
+
+    n: int
+    seen: int
+    m: int
+
+
+class _Errors(NamedTuple):
+    """What the audit cells add to a class beyond what was said of them: the sum, and that of the squares."""
+
+    sum: float
+    squares: float
+
+
+def _class_of(tally: _Tally, confirmed: int, still: float, errors: _Errors) -> AuditedClass:
+    """A class of which people ``confirmed`` so many cells, and of which those not seen are said to hold ``still``."""
+    n, m, rest = tally.n, tally.m, tally.n - tally.seen
     # What people have called is known, whatever the rest may be.
-    bounds = confirmed / n, 1 - (int(seen.sum()) - confirmed) / n
-    proportion = float(np.clip((confirmed + still_called + rest * rectifier) / n, *bounds))
+    bounds = confirmed / n, 1 - (tally.seen - confirmed) / n
+    rectifier = errors.sum / m if m else 0.0
+    proportion = float(np.clip((confirmed + still + rest * rectifier) / n, *bounds))
     if m < FEWEST and rest:
         return AuditedClass(proportion, None, None, confirmed)
     # One error more of each direction: of Bonett and Price.
-    centre = (confirmed + still_called + rest * (missed - wrongly) / (m + 2)) / n
-    half = _half_width(missed, wrongly, m, rest, n)
+    centre = (confirmed + still + rest * errors.sum / (m + 2)) / n
+    half = _half_width(errors, m, rest, n)
     composition = Interval(*(float(np.clip(centre + sign * half, *bounds)) for sign in (-1, 1)))
     # The cells imaged are a sample of the patient's: two more of each kind, as Agresti and Coull 1998 have it.
     share = float(np.clip((centre * n + 2) / (n + 4), 0.0, 1.0))
@@ -138,15 +169,15 @@ def _class_of(called: np.ndarray, true: np.ndarray, seen: np.ndarray, drawn: np.
     return AuditedClass(proportion, composition, patient, confirmed)
 
 
-def _errors(called: np.ndarray, true: np.ndarray, drawn: np.ndarray) -> tuple[int, int]:
-    """Audit cells of the class that were called another, and of others that were called the class."""
-    return int((drawn & true & ~called).sum()), int((drawn & ~true & called).sum())
+def _errors(said: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> list[_Errors]:
+    """Of each class, on the audit cells."""
+    wrong = np.eye(said.shape[1] + 1)[truth[drawn], :-1] - said[drawn]
+    return [_Errors(float(own.sum()), float(own @ own)) for own in wrong.T]
 
 
-def _half_width(missed: float, wrongly: float, m: int, rest: int, n: int) -> float:
+def _half_width(errors: _Errors, m: int, rest: int, n: int) -> float:
     """Of the interval for the composition of n cells, ``rest`` of which nobody has seen."""
     if rest <= 0:
         return 0.0
-    more, less = (missed + 1) / (m + 2), (wrongly + 1) / (m + 2)
-    spread = more + less - (more - less) ** 2
+    spread = (errors.squares + 2) / (m + 2) - (errors.sum / (m + 2)) ** 2
     return rest / n * Z95 * math.sqrt(spread / (m + 2) + spread / rest)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leukoscope.differential.audited import FEWEST, Z95, Interval, fewest_more
+from leukoscope.differential.audited import FEWEST, PRIOR_CELLS, Z95, Interval, fewest_more
 from leukoscope.differential.leukocytes import kind_of
 
 
@@ -26,7 +26,7 @@ class AuditedShare:
 
 
 def audited_leukocytes(
-    predicted: np.ndarray,
+    said: np.ndarray,
     truth: np.ndarray,
     audit: np.ndarray,
     classes: Sequence[str],
@@ -41,7 +41,7 @@ def audited_leukocytes(
     there (Bonett and Price 2012), and where every cell is a leukocyte the two counts are the same.
 
     Args:
-        predicted: the class index that each counted cell was called ``(n,)``.
+        said: how probably each counted cell is of each class ``(n, K)``, as there.
         truth: the class index a person gave ``(n,)``; -1 where nobody did, and K where it is none of them.
         audit: whether the cell was drawn for the audit ``(n,)`` bool.
         classes: names of the K classes.
@@ -51,7 +51,7 @@ def audited_leukocytes(
         For each class its share; for a class that is none of the leukocytes and yet reported by them, which nucleated
         red cells are, its number per leukocyte; None for every other.
     """
-    counted = _Counted.of(predicted, truth, audit, len(classes))
+    counted = _Counted.of(said, truth, audit)
     leukocytes = np.array(is_leukocyte, dtype=bool)
     found: list[AuditedShare | None] = []
     for k, name in enumerate(classes):
@@ -72,7 +72,7 @@ def half_width(shares: Sequence[AuditedShare | None]) -> float:
 
 def leukocyte_cells_needed(
     shares: Sequence[AuditedShare | None],
-    predicted: np.ndarray,
+    said: np.ndarray,
     truth: np.ndarray,
     audit: np.ndarray,
     is_leukocyte: Sequence[bool],
@@ -84,17 +84,17 @@ def leukocyte_cells_needed(
 
     Args:
         shares: of the cells as reviewed now, by :func:`audited_leukocytes`.
-        predicted: as there.
+        said: as there.
         truth: as there.
         audit: as there.
         is_leukocyte: as there.
         to: the half width to reach for every class.
     """
     leukocytes = np.array(is_leukocyte, dtype=bool)
-    counted = _Counted.of(predicted, truth, audit, len(leukocytes))
+    counted = _Counted.of(said, truth, audit)
     ratios = [_Ratio.of(counted, int(k), leukocytes) for k in np.flatnonzero(leukocytes)]
     ratios = [each for each in ratios if each.proportion is not None]
-    m, rest = len(counted.true), int(counted.called.sum())
+    m, rest = len(counted.true), counted.rest
 
     def reached(more: int) -> bool:
         ends = [each.interval(more) for each in ratios]
@@ -107,52 +107,66 @@ def leukocyte_cells_needed(
 
 @dataclass(frozen=True)
 class _Counted:
-    """Cells that people called each class ``(K,)``, those nobody has seen by their call ``(K,)``, and the audit's."""
+    """What is known of the cells.
+
+    ``known`` ``(K,)`` people called each class; of the ``rest``, which nobody has seen, ``still`` ``(K,)`` are said to
+    be of each. Of the audit's m cells ``true`` ``(m,)`` says what they are and ``said`` ``(m, K)`` what was said.
+    ``first`` ``(K, K)`` are products of two classes' errors to expect of a cell before any was seen.
+    """
 
     known: np.ndarray
-    called: np.ndarray
+    rest: int
+    still: np.ndarray
     true: np.ndarray
     said: np.ndarray
+    first: np.ndarray
 
     @classmethod
-    def of(cls, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, n_classes: int) -> "_Counted":
+    def of(cls, said: np.ndarray, truth: np.ndarray, audit: np.ndarray) -> "_Counted":
         seen = truth >= 0
         drawn = audit & seen
+        first = np.diag(said.sum(axis=0)) - said.T @ said
         return cls(
-            np.bincount(truth[seen], minlength=n_classes + 1)[:n_classes],
-            np.bincount(predicted[~seen], minlength=n_classes),
-            truth[drawn],
-            predicted[drawn],
+            known=np.bincount(truth[seen], minlength=said.shape[1] + 1)[:-1],
+            rest=int((~seen).sum()),
+            still=(~seen).astype(np.float64) @ said,
+            true=truth[drawn],
+            said=said[drawn],
+            first=first / max(len(said), 1),
         )
 
 
 @dataclass(frozen=True)
 class _Ratio:
-    """Class k among some: how many cells of each are known or still called so, and what the audit found wrong.
+    """Class k among some: how many cells of each are known or still said to be, and what the audit found wrong.
 
-    ``missed`` ``(m,)`` is what each audit cell adds to class k beyond its call, 1, 0 or -1; ``all_missed`` to them all.
+    ``missed`` ``(m,)`` is what each audit cell adds to class k beyond what was said; ``all_missed`` to them all.
+    ``first`` ``(2, 2)`` are the products of both to expect of a cell before any was seen.
     """
 
     known: int
-    still: int
+    still: float
     all_known: int
-    all_still: int
+    all_still: float
     rest: int
     missed: np.ndarray
     all_missed: np.ndarray
+    first: np.ndarray
 
     @classmethod
     def of(cls, counted: _Counted, k: int, among: np.ndarray) -> "_Ratio":
         """Of class k among the classes ``among`` ``(K,)`` bool, of which it is one."""
+        both = np.stack([np.arange(len(among)) == k, among]).astype(np.float64)
         member = np.append(among, False)
         return cls(
             known=int(counted.known[k]),
-            still=int(counted.called[k]),
+            still=float(counted.still[k]),
             all_known=int(counted.known[among].sum()),
-            all_still=int(counted.called[among].sum()),
-            rest=int(counted.called.sum()),
-            missed=(counted.true == k).astype(float) - (counted.said == k),
-            all_missed=member[counted.true].astype(float) - member[counted.said],
+            all_still=float(counted.still[among].sum()),
+            rest=counted.rest,
+            missed=(counted.true == k) - counted.said[:, k],
+            all_missed=member[counted.true] - counted.said[:, among].sum(axis=1),
+            first=both @ counted.first @ both.T,
         )
 
     @property
@@ -176,9 +190,11 @@ class _Ratio:
         another. With ``more`` audit cells it is a forecast, see :func:`~leukoscope.differential.audited.cells_needed`.
         """
         m = len(self.missed) + 2
-        u, v, grown = self.missed, self.all_missed, more / (m + 23)
+        u, v, grown = self.missed, self.all_missed, more / (m - 2 + PRIOR_CELLS)
         squares = np.array([[u @ u, u @ v], [u @ v, v @ v]])
-        squares = squares + np.diag([2.0, 0.0]) + grown * (squares + np.diag([1.0, 0.0]))
+        # At least half an error of each direction in so many cells.
+        first = PRIOR_CELLS * self.first + np.diag([max(0.0, 1 - PRIOR_CELLS * self.first[0, 0]), 0.0])
+        squares = squares + np.diag([2.0, 0.0]) + grown * (squares + first)
         mean = np.array([u.sum(), v.sum()]) * (1 + grown) / (m + more)
         part = self.known + self.still + self.rest * mean[0]
         whole = float(self.all_known + self.all_still + self.rest * mean[1])

@@ -205,7 +205,7 @@ def _judge(
     counts = np.bincount(predicted, minlength=len(classes))
     posterior = posterior_of(probabilities, info.answers, seed=int(rng.integers(2**31)), chains=_CHAINS)
     drawn = np.arange(n) < audit
-    audited = audited_count(predicted, np.where(drawn, truth, -1), drawn, len(classes))
+    audited = audited_count(probabilities, np.where(drawn, truth, -1), drawn)
     imaged = np.bincount(truth, minlength=len(classes)) / n
     told = pd.DataFrame({"class": classes, "imaged": imaged, "share": np.nan if share is None else share})
     told["raw"] = counts / n

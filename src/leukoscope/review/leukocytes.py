@@ -44,17 +44,17 @@ class LeukocyteCount:
 
     @classmethod
     def of(
-        cls, sample: Sample, current: np.ndarray, predicted: np.ndarray, truth: np.ndarray, audit: np.ndarray, to: float
+        cls, sample: Sample, current: np.ndarray, said: np.ndarray, truth: np.ndarray, audit: np.ndarray, to: float
     ) -> "LeukocyteCount":
         """The count by what the cells are called now, ``current`` ``(K + 1,)``, and by the audit.
 
         For the others see :func:`~leukoscope.differential.audited_leukocytes.leukocyte_cells_needed`.
         """
         are = LeukocyteClasses.of(sample).are
-        audited = audited_leukocytes(predicted, truth, audit, sample.classes, are)
+        audited = audited_leukocytes(said, truth, audit, sample.classes, are)
         n = int(current[:-1][list(are)].sum())
         shares = [None if share is None or n == 0 else float(current[k] / n) for k, share in enumerate(audited)]
-        needed = leukocyte_cells_needed(audited, predicted, truth, audit, are, to)
+        needed = leukocyte_cells_needed(audited, said, truth, audit, are, to)
         return cls(n, tuple(shares), tuple(audited), needed)
 
     def document(self, k: int) -> dict[str, Any]:

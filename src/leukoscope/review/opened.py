@@ -1,9 +1,10 @@
 import hashlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from sqlalchemy import select
@@ -82,6 +83,21 @@ class Opened:
         """The classes that cells were called by."""
         return self.sample.classes
 
+    @cached_property
+    def knows_novelty(self) -> bool:
+        """Whether its classifier told how novel each cell is."""
+        return bool(self.sample.table["novelty"].notna().any())
+
+    @cached_property
+    def novelty(self) -> Mapping[str, Any] | None:
+        """Whether more of its cells are novel than known kinds would give, as its count says; None where it does not.
+
+        For what it holds see :func:`~leukoscope.differential.novel_cells.novelty_of_sample`.
+        """
+        counted = (self.sample.path / "differential.json").is_file()
+        found: Mapping[str, Any] | None = self.sample.differential.get("novelty") if counted else None
+        return found
+
     @property
     def labels(self) -> tuple[str, ...]:
         """What a person may call a cell: the classes, and none of them."""
@@ -122,6 +138,12 @@ class Opened:
     @cached_property
     def _heats(self) -> Callable[[int], bytes]:
         return lru_cache(maxsize=256)(lambda row: drawn_heat(self.sample, row))
+
+    @cached_property
+    def said(self) -> np.ndarray:
+        """How probably each cell that counts is of each class ``(n, K)``, as it was classified."""
+        said: np.ndarray = self.sample.probabilities[self.counted]
+        return said
 
     @property
     def looked_at(self) -> int:

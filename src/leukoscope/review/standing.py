@@ -53,9 +53,9 @@ def standing(session: Session, opened: Opened, said: Said | None = None) -> Stan
     kept, audit = opened.counted, audit_of(opened.queue, truth, early)
     known = np.where(audit | early, truth, -1)[kept]
     predicted, truth, audit = opened.predicted[kept], truth[kept], audit[kept]
-    count = audited_count(predicted, known, audit, n_classes)
+    count = audited_count(opened.said, known, audit)
     current = np.bincount(np.where(truth >= 0, truth, predicted), minlength=n_classes + 1)
-    leukocytes = LeukocyteCount.of(opened.sample, current, predicted, known, audit, opened.precision)
+    leukocytes = LeukocyteCount.of(opened.sample, current, opened.said, known, audit, opened.precision)
     return Standing(
         raw=np.bincount(predicted, minlength=n_classes),
         current=current,
@@ -63,7 +63,7 @@ def standing(session: Session, opened: Opened, said: Said | None = None) -> Stan
         reviewed=int((truth >= 0).sum()),
         audited=count,
         leukocytes=leukocytes,
-        needed=max(cells_needed(count, predicted, known, audit, opened.precision), leukocytes.needed),
+        needed=max(cells_needed(count, opened.said, known, audit, opened.precision), leukocytes.needed),
         disputed=int((seen & (said.label < 0)).sum()),
         agreement=_agreement(session, opened, said),
     )
