@@ -11,9 +11,11 @@ from leukoscope.differential.sample import Sample
 from leukoscope.review.learning import keep, learn_from_review
 from leukoscope.review.opened import Opened
 from leukoscope.review.serve import open_desk
+from leukoscope.review.standing import standing
 from leukoscope.review.store.accounts import local_reviewer
 from leukoscope.review.store.database import Store
 from leukoscope.review.store.events import label_cells
+from leukoscope.review.web.desk import Desk, local_visitor
 
 from .conftest import Browserless, answering
 
@@ -53,11 +55,51 @@ def test_what_was_learned_is_kept_beside_the_sample_and_nothing_else_changes(sto
     review(store, opened, opened.queue[:30], truth)
     before = (shifted / "cells.csv").read_bytes()
     learned = learn_from_review(store, opened)
-    first, second = keep(learned, opened), keep(learned, opened)
-    assert (first.name, second.name) == ("learned-1", "learned-2")
+    (shifted / "learned-1").mkdir()
+    first = keep(learned, opened)
+    assert first.name == "learned-2"
     x = opened.sample.features.x
     np.testing.assert_array_equal(Classifier.load(first).probabilities(x), learned.classifier.probabilities(x))
     assert (shifted / "cells.csv").read_bytes() == before
+    assert keep(learn_from_review(store, opened), opened) == first
+    row = int(opened.queue[30])
+    label_cells(store, opened.id, local_reviewer(store, "ann"), key="key-0009", rows=[row], label=0, source="audit")
+    assert keep(learn_from_review(store, opened), opened).name == "learned-3"
+
+
+def test_cells_that_were_set_aside_teach_nothing_and_the_page_says_the_same_number(serving, store, shifted, truth):
+    sample = Sample.open(shifted)
+    sample.table.loc[:2, "set_aside"] = "blurred"
+    opened = Opened.of(store, sample)
+    ann = local_reviewer(store, "ann")
+    label_cells(store, opened.id, ann, key="key-0001", rows=list(range(9)), label=1, source="gallery")
+    label_cells(store, opened.id, ann, key="key-0002", rows=[9], label=3, source="gallery")
+    learned = learn_from_review(store, opened)
+    assert (learned.cells, learned.reviewed) == (6, 7)
+    assert len(learned.classifier.reference.y) == len(sample.classifier.reference.y) + 6
+    with store.reading() as session:
+        assert standing(session, opened).reviewed == learned.reviewed
+    desk = Desk(store, {1: opened}, local_visitor(store, ann))
+    with answering(desk) as address:
+        browser = Browserless(address)
+        browser.http.post("/samples/1/learn", data={"csrf": browser.token()})
+        page = browser.http.get("/samples/1/learned").text
+    assert "Learned from 6 of 7 reviewed cells, the rest being none of the classes." in page
+
+
+def test_what_was_learned_is_not_kept_after_signing(serving, store, shifted, truth, tmp_path):
+    shifted = shutil.copytree(shifted, tmp_path / "sample", ignore=shutil.ignore_patterns("learned-*"))
+    ann = Browserless(serving(shifted, store=store, reviewer="ann"))
+    token = ann.token()
+    ann.label(list(range(20)), 1, key="key-0001", token=token)
+    ann.http.post("/samples/1/learn", data={"csrf": token})
+    assert "Keep the new classifier" in ann.http.get("/samples/1/learned").text
+    ann.http.post("/samples/1/sign", data={"csrf": token, "unproved": "true"})
+    answer = ann.http.post("/samples/1/keep", data={"csrf": token, "actions": "1"})
+    assert answer.status_code == 409
+    assert "sample is signed: what was learned from its review is kept before that" in answer.text
+    assert "Keep the new classifier" not in ann.http.get("/samples/1/learned").text
+    assert not list(shifted.glob("learned-*"))
 
 
 def test_learning_nothing_new_changes_next_to_nothing(shifted):
@@ -77,7 +119,7 @@ def test_what_cannot_be_learned_is_told(store, shifted):
         learn(replace(opened.sample.classifier, reference=None), np.zeros((1, 2)), np.zeros(1))
 
 
-def test_who_learns_at_once_learns_once_and_keeps_under_names_of_their_own(store, shifted, truth, tmp_path):
+def test_who_learns_at_once_learns_once_and_keeps_once(store, shifted, truth, tmp_path):
     shifted = shutil.copytree(shifted, tmp_path / "sample", ignore=shutil.ignore_patterns("learned-*"))
     desk = open_desk(store, [shifted], reviewer="ann")
     review(store, desk.samples[1], desk.samples[1].queue[:30], truth)
@@ -89,7 +131,8 @@ def test_who_learns_at_once_learns_once_and_keeps_under_names_of_their_own(store
         form = {"csrf": ann.token(), "actions": str(first.state.actions)}
         answers = list(pool.map(lambda _: ann.http.post("/samples/1/keep", data=form), range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
-    assert sorted(path.name for path in shifted.glob("learned-*")) == [f"learned-{i}" for i in range(1, 5)]
+    assert ["Kept as sample/learned-1;" in answer.text for answer in answers] == [True] * 4
+    assert [path.name for path in shifted.glob("learned-*")] == ["learned-1"]
 
 
 def test_who_labels_while_a_head_is_fitted_is_not_held_up_and_counts_the_next_time(store, shifted, truth, monkeypatch):

@@ -20,7 +20,8 @@ _CANDIDATES = 400
 class Learned:
     """A head that learned from a review, and what it would say of the sample's cells that nobody has seen.
 
-    ``state`` tells which labels it learned from. ``moved`` ``(K, K)`` counts the cells that nobody has seen by what
+    ``state`` tells which labels there were: of the ``reviewed`` cells that count, as people settled on them, it learned
+    from those ``cells`` that are of a class. ``moved`` ``(K, K)`` counts the cells that nobody has seen by what
     they were called (row) and would be called; ``changed`` int64 are the rows that would change, the surest first;
     ``proposed`` int64 the rows most worth a look.
     """
@@ -28,14 +29,16 @@ class Learned:
     classifier: Classifier
     state: State
     cells: int
+    reviewed: int
     moved: np.ndarray
     changed: np.ndarray
     proposed: np.ndarray
 
 
 def learn_from_review(store: Store, opened: Opened, *, propose: int = 60) -> Learned:
-    """Fit the sample's head anew with the cells that people settled on; nothing of the sample changes.
+    """Fit the sample's head anew with the cells that count and that people settled on; nothing of the sample changes.
 
+    A cell that was set aside teaches nothing, whatever people call it: its image is not as the classifier's cells are.
     The labels are read at once, before the fit, which holds up nobody who labels meanwhile.
 
     Raises:
@@ -45,7 +48,8 @@ def learn_from_review(store: Store, opened: Opened, *, propose: int = 60) -> Lea
         state = state_of(session, opened.id)
         wanted = (CellRow.sample_id == opened.id, CellRow.opinions > 0)
         seen = session.execute(select(CellRow.row, CellRow.label).where(*wanted).order_by(CellRow.row)).all()
-    of_class = [(row, label) for row, label in seen if label is not None and label < len(opened.classes)]
+    settled = [(row, label) for row, label in seen if label is not None and opened.counted[row]]
+    of_class = [(row, label) for row, label in settled if label < len(opened.classes)]
     if len(of_class) < FEWEST:
         raise InputError(f"{opened.name}: review at least {FEWEST} cells of its classes to learn from")
     rows, labels = np.array(of_class, dtype=np.int64).T
@@ -60,16 +64,26 @@ def learn_from_review(store: Store, opened: Opened, *, propose: int = 60) -> Lea
     changed = np.flatnonzero(unseen & (called != would_be))
     changed = changed[np.argsort(-probabilities[changed].max(axis=1), kind="stable")]
     proposed = _worth_a_look(x, probabilities, np.flatnonzero(unseen), propose)
-    return Learned(classifier, state, len(rows), moved, changed, proposed)
+    return Learned(classifier, state, len(rows), len(settled), moved, changed, proposed)
 
 
 def keep(learned: Learned, opened: Opened) -> Path:
-    """Save the classifier beside the sample, under the next free name, for samples to come."""
+    """Save the classifier beside the sample, under the next free name, for samples to come; once, and return where."""
+    kept = opened.sample.path.glob("learned-*")
+    if (same := next((path for path in kept if _holds(path, learned.classifier)), None)) is not None:
+        return same
     number = 1
     while (path := opened.sample.path / f"learned-{number}").exists():
         number += 1
     learned.classifier.save(path)
     return path
+
+
+def _holds(path: Path, classifier: Classifier) -> bool:
+    try:
+        return Classifier.load(path).fingerprint == classifier.fingerprint
+    except InputError:  # of another version, or no classifier at all
+        return False
 
 
 def _worth_a_look(x: np.ndarray, probabilities: np.ndarray, rows: np.ndarray, most: int) -> np.ndarray:

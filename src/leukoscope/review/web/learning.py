@@ -6,8 +6,11 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Response
 from fastapi.responses import RedirectResponse
 
 from leukoscope.review.learning import keep
+from leukoscope.review.opened import Opened
 from leukoscope.review.store.cells import cells_at
-from leukoscope.review.web.desk import AtDesk, AtSample, FormAuthor, Reader, refuse_blind
+from leukoscope.review.store.events import Conflict
+from leukoscope.review.store.models import Signature
+from leukoscope.review.web.desk import AtDesk, AtSample, Desk, FormAuthor, Reader, refuse_blind
 from leukoscope.review.web.galleries import A_PAGE, AtView, show_cells
 from leukoscope.review.web.templates import page
 
@@ -19,7 +22,8 @@ def learned(sample: AtSample, desk: AtDesk, who: Reader) -> Response:
     """What the last refit would change."""
     found = desk.learned.get(sample.id)
     since = found is not None and found.state != desk.state(sample.id)
-    return page("learned.html.j2", who, sample=sample, learned=found, since=since, kept="")
+    signed = _is_signed(desk, sample)
+    return page("learned.html.j2", who, sample=sample, learned=found, since=since, kept="", signed=signed)
 
 
 @router.post("/samples/{sample_id}/learn")
@@ -31,7 +35,7 @@ def learn(sample: AtSample, desk: AtDesk, _who: FormAuthor) -> Response:
 
 @router.post("/samples/{sample_id}/keep")
 def accept(sample: AtSample, desk: AtDesk, who: FormAuthor, actions: Annotated[int, Form()]) -> Response:
-    """Save the refitted classifier beside the sample; an admin does, who has seen what it would change.
+    """Save the refitted classifier beside the sample, once; an admin does, who has seen what it would change.
 
     ``actions`` is the number of those that it has learned from, as the page says.
     """
@@ -42,9 +46,16 @@ def accept(sample: AtSample, desk: AtDesk, who: FormAuthor, actions: Annotated[i
         raise HTTPException(409, "nothing has been learned from this review since the server started")
     if found.state.actions != actions:
         raise HTTPException(409, "somebody has learned from more labels meanwhile; look at what would change now")
+    if _is_signed(desk, sample):
+        raise Conflict(f"{sample.name} is signed: what was learned from its review is kept before that")
     with desk.learning:
         name = f"{sample.name}/{keep(found, sample).name}"
-    return page("learned.html.j2", who, sample=sample, learned=found, since=False, kept=name)
+    return page("learned.html.j2", who, sample=sample, learned=found, since=False, kept=name, signed=False)
+
+
+def _is_signed(desk: Desk, sample: Opened) -> bool:
+    with desk.store.reading() as session:
+        return session.get(Signature, sample.id) is not None
 
 
 @router.get("/samples/{sample_id}/learned/{which}")
