@@ -130,12 +130,18 @@ def test_another_name_of_this_machine_is_refused(ann):
     assert answer.status_code == 421
 
 
-def test_a_body_that_says_nothing_is_refused_in_one_line(ann):
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (None, "the request: is needed"),
+        ({"key": "key-0001"}, "rows: is needed"),
+        ({"key": "key-0001", "rows": [-1], "label": 1, "source": "audit"}, "rows.0: give 0 or more"),
+    ],
+)
+def test_a_body_that_is_not_as_asked_for_is_refused_in_one_line(ann, body, told):
     headers = {"X-CSRF-Token": ann.token(), "Accept": "application/json"}
-    for body, told in ((None, "the request: is needed"), ({"key": "key-0001"}, "rows: is needed"),
-                       ({"key": "key-0001", "rows": [-1], "label": 1, "source": "audit"}, "rows.0: give 0 or more")):  # fmt: skip
-        answer = ann.http.post("/samples/1/labels", json=body, headers=headers)
-        assert (answer.status_code, answer.json()) == (422, {"error": told})
+    answer = ann.http.post("/samples/1/labels", json=body, headers=headers)
+    assert (answer.status_code, answer.json()) == (422, {"error": told})
 
 
 def test_a_body_that_is_too_large_is_refused(ann):
