@@ -110,7 +110,7 @@ def stored_cells(path: Path) -> int:
     try:
         with h5py.File(path) as file:
             x = file.get("X")
-            shape = x.shape if isinstance(x, h5py.Dataset) else ()
+            shape: tuple[int, ...] = x.shape if isinstance(x, h5py.Dataset) else ()
     except OSError as error:
         raise InputError(f"{path}: not readable as .h5ad ({str(error).splitlines()[0]})") from None
     if len(shape) != 2:
