@@ -62,6 +62,13 @@ def test_labels_are_exported_over_a_file_only_where_that_is_asked_for(
     assert pd.read_csv(out)["label"].tolist() == ["NEU"]
 
 
+def test_where_nothing_is_agreed_upon_no_file_is_written(mistake, sample, url, reviewed, tmp_path):
+    out = tmp_path / "labels.csv"
+    told = mistake("review", sample, "--store", url, "--export", out, "--agree", 2)
+    assert f"--export {out}: no label of {sample} is agreed upon by 2 people; nothing is written" in told
+    assert not out.exists()
+
+
 def test_labels_are_exported_where_the_pixels_are_not(leukoscope, sample, url, reviewed, tmp_path):
     alone = shutil.copytree(sample, tmp_path / "alone", ignore=shutil.ignore_patterns("cells.set", "features.h5ad"))
     told = json.loads((alone / "sample.json").read_text())
@@ -147,6 +154,11 @@ def test_with_accounts_nobody_is_named_on_the_command_line(mistake, sample, url,
 )
 def test_mistakes_are_told_in_one_line(mistake, sample, words, told):
     assert told in mistake("review", *(word.format(run=sample) for word in words))
+
+
+def test_a_reviewer_without_a_name_is_refused(mistake, sample, url):
+    told = mistake("review", sample, "--store", url, "--reviewer", "  ", "--no-browser")
+    assert "'  ': a reviewer's name has 1 to 80 characters and no space at its ends" in told
 
 
 def test_a_port_that_is_taken_is_named(mistake, sample, url):

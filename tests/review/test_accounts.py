@@ -102,6 +102,12 @@ def test_accounts_that_will_not_do_are_refused(store, name, role, password, word
     assert not has_accounts(store)
 
 
+@pytest.mark.parametrize("name", ["", "  ", "ann ", "a" * 81])
+def test_a_local_reviewer_has_a_name_too(store, name):
+    with pytest.raises(InputError, match=f"^'{name}': a reviewer's name has 1 to 80 characters"):
+        local_reviewer(store, name)
+
+
 def test_a_closed_account_lets_nobody_in_and_opens_no_other_way(store, ann):
     token = log_in(store, "ann", PASSWORD, "10.0.0.1")
     close_account(store, "ann")

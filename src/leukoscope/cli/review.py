@@ -141,5 +141,8 @@ def _export(folders: list[Path], url: str | None, out: Path, agree: int, *, over
     if store is None or sample_id is None:
         raise InputError(f"{run}: nobody has reviewed it in this store; open it with 'leukoscope review'")
     labels = labels_of_review(store, sample_id, agree=agree)
+    if labels.table.empty:
+        people = "" if agree == 1 else f" by {agree} people"
+        raise InputError(f"--export {out}: no label of {run} is agreed upon{people}; nothing is written")
     labels.write(out)
     say(f"{out}: {labels.table['cell_id'].nunique()} cells")

@@ -60,8 +60,7 @@ def add_reviewer(store: Store, name: str, role: str, password: str) -> None:
     """
     if role not in get_args(Role):
         raise InputError(f"--role {role}: choose from {', '.join(get_args(Role))}")
-    if not name.strip() or name != name.strip() or len(name) > 80:
-        raise InputError(f"{name!r}: a reviewer's name has 1 to 80 characters and no space at its ends")
+    _refuse_name(name)
     if len(password) < FEWEST_CHARACTERS:
         raise InputError(f"the password of {name} needs at least {FEWEST_CHARACTERS} characters")
     with store.writing() as session:
@@ -94,7 +93,12 @@ def has_accounts(store: Store) -> bool:
 
 
 def local_reviewer(store: Store, name: str) -> int:
-    """The id of the reviewer ``name`` of a page that only this machine can reach; made where there is none."""
+    """The id of the reviewer ``name`` of a page that only this machine can reach; made where there is none.
+
+    Raises:
+        InputError: when the name will not do.
+    """
+    _refuse_name(name)
     with store.writing() as session:
         found = session.scalar(select(Reviewer).where(Reviewer.name == name))
         if found is None:
@@ -102,6 +106,11 @@ def local_reviewer(store: Store, name: str) -> int:
             session.add(found)
             session.flush()
         return found.id
+
+
+def _refuse_name(name: str) -> None:
+    if not name.strip() or name != name.strip() or len(name) > 80:
+        raise InputError(f"{name!r}: a reviewer's name has 1 to 80 characters and no space at its ends")
 
 
 def log_in(store: Store, name: str, password: str, address: str) -> str:
