@@ -53,6 +53,18 @@ def test_the_page_tells_the_count_and_shows_the_cells(run: Path) -> None:
         assert f"{100 * row['corrected_proportion']:.1f}" in page
 
 
+def test_where_nobody_looked_for_spoiled_images_the_page_says_so(tmp_path: Path) -> None:
+    cells = simulate(tmp_path / "taught.set", cells=240, size=32, classes=("NEU", "LYM"), seed=1)
+    encoder = random_encoder("resnet18", cells, size=32, seed=0)
+    features = embed(cells, encoder, device="cpu")
+    for name, looked_at in (("without", None), ("with", cells)):
+        classifier = fit(features, tmp_path / f"{name}-classifier", cells=looked_at, false_alarm=0.1)
+        classify(cells.select(np.arange(30)), encoder, classifier, tmp_path / name, device="cpu")
+        page = write_sample_report(tmp_path / name).read_text(encoding="utf-8")
+        for words in ("Nobody looked for spoiled images", "Spoiled images were not looked for"):
+            assert (words in page) == (name == "without")
+
+
 def test_the_page_asks_nothing_of_the_network(run: Path) -> None:
     page = write_sample_report(run).read_text(encoding="utf-8")
     for word in ("http://", "https://", "<script", "@import"):

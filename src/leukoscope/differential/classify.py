@@ -103,6 +103,7 @@ def classify(
         )
         _keep(run.path, sample, features, classifier, table)
         differential = _differential(table, probabilities, info, options)
+        differential["quality_judged"] = quality is not None or bool(info.quality and info.quality.limits)
         if differential["assumed_leukocytes"]:
             log.warning(
                 "%s: taken to be leukocytes, as nothing is known of them; say so or otherwise by --leukocytes",

@@ -84,6 +84,7 @@ def write_sample_report(run: Path, *, ranges: ReferenceRanges | None = None, tit
         counts=differential_table(differential, ranges),
         first=_first(sample),
         aside=_aside(sample, set_aside),
+        quality_judged=differential["quality_judged"],
         called=_as_called(sample),
         magnification=Magnification.of(sample.cellset),
         novelty=draw_novelty(table, limits, folder),
@@ -101,6 +102,8 @@ def _summary(differential: dict[str, Any], set_aside: int, *, ranged: bool) -> l
     by_share = sorted(differential["classes"].items(), key=lambda item: -item[1]["corrected_proportion"])
     most = ", ".join(f"{name} {100 * row['corrected_proportion']:.1f} %" for name, row in by_share[:3])
     said = [f"{differential['n']:,} cells were counted, {set_aside:,} set aside: {most}."]
+    if not differential["quality_judged"]:
+        said.append("Nobody looked for spoiled images: the classifier was fitted without limits of quality.")
     flags = [
         f"{name} {each['flag']} ({each['unit']}{'' if each['certain'] else ', not certainly'})"
         for name, row in differential["classes"].items()
