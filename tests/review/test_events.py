@@ -100,6 +100,24 @@ def test_who_disagree_leave_a_cell_open_until_a_third_reader_decides(store, open
         assert not disputes(session, opened.id, size=9)
 
 
+def test_a_third_reader_decides_anew_by_a_later_label_and_undo_goes_back(store, opened, ann, bob, say):
+    cleo = local_reviewer(store, "cleo")
+    say(ann, 6, 0)
+    say(bob, 6, 2)
+    say(cleo, 6, 1, "dispute")
+    assert say(cleo, [5, 6], 0).labels == {5: 0, 6: 0}
+    assert (cell(store, opened, 6).label, cell(store, opened, 6).opinions) == (0, 2)
+    assert (cell(store, opened, 5).label, cell(store, opened, 5).opinions) == (0, 1)
+    assert history(store)[-2:] == [(5, None, 0), (6, 1, 0)]
+    undo(store, opened.id, cleo, key="undo-0001")
+    assert cell(store, opened, 6).label == 1
+    undo(store, opened.id, cleo, key="undo-0002")
+    assert cell(store, opened, 6).label is None
+    # With the decision taken back, Cleo is a reader as any other.
+    say(cleo, 6, 0)
+    assert (cell(store, opened, 6).label, cell(store, opened, 6).opinions) == (None, 3)
+
+
 def test_a_cell_remembers_by_which_action_it_was_first_seen(store, opened, ann, bob, say):
     first = say(ann, 7, 0).action
     say(bob, 7, 0, "audit")

@@ -43,7 +43,8 @@ def label_cells(
 ) -> Outcome:
     """Record that a reviewer calls the cells ``rows`` by one label, or confirms what each was called by the classifier.
 
-    It is on disk when this returns. The same ``key`` again changes nothing and answers as the first time did.
+    It is on disk when this returns. The same ``key`` again changes nothing and answers as the first time did. Where a
+    reviewer has decided a dispute, each later label of theirs decides it anew, wherever in the page it is given.
 
     Args:
         store: the store.
@@ -70,10 +71,12 @@ def label_cells(
         if label is not None and not 0 <= label <= len(sample.classes):
             raise InputError(f"label: {label} is none of the {len(sample.classes) + 1} there are")
         cells = _locked(session, sample_id, rows)
+        decided = _decided(session, sample_id, reviewer_id, rows)
         if source == "dispute":
             _refuse_undisputed(cells)
             _refuse_parties(session, sample_id, reviewer_id, rows)
-        changes = [_Change(row, cell.predicted if label is None else label, source == "dispute")
+            decided = set(rows)
+        changes = [_Change(row, cell.predicted if label is None else label, row in decided)
                    for row, cell in cells.items()]  # fmt: skip
         return _record(session, cells, _action(session, sample_id, reviewer_id, key, source), changes)
 
@@ -143,6 +146,12 @@ def _refuse_parties(session: Session, sample_id: int, reviewer_id: int, rows: Se
     )  # fmt: skip
     if session.scalars(opinions).first() is not None:
         raise Conflict("a third reader decides: you have labelled this cell yourself")
+
+
+def _decided(session: Session, sample_id: int, reviewer_id: int, rows: Sequence[int]) -> set[int]:
+    """Those of ``rows`` whose dispute the reviewer has decided, as a third reader."""
+    wanted = (Opinion.sample_id == sample_id, Opinion.row.in_(rows), Opinion.reviewer_id == reviewer_id)
+    return set(session.scalars(select(Opinion.row).where(*wanted, Opinion.decision, Opinion.label.is_not(None))))
 
 
 def _done(session: Session, reviewer_id: int, key: str) -> Outcome | None:
