@@ -1,6 +1,7 @@
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,13 @@ def renamed(run: Path, **names: str) -> Path:
             text = text.replace(old, new)
         (run / file).write_text(text)
     return run
+
+
+def tell(run: Path, leukocytes: dict[str, Any], **words: object) -> None:
+    """Write what ``classify`` says of the classes, as far as a review asks for it."""
+    counted = {"count": 1, "corrected_proportion": 0.3, "patient": [0.1, 0.6]}
+    rows = {name: {**counted, "leukocytes": row} for name, row in leukocytes.items()}
+    (run / "differential.json").write_text(json.dumps({"n": 100, "classes": rows, **words}))
 
 
 @pytest.fixture
@@ -115,12 +123,26 @@ def test_a_report_that_was_signed_without_them_is_still_shown(serving, store, mi
 def test_what_a_laboratory_said_of_its_classes_when_it_classified_holds(mixed):
     sample = Sample.open(renamed(mixed, EOS="hairy-ish"))
     assert LeukocyteClasses.of(sample) == LeukocyteClasses((True, False, True), ("hairy-ish",))
-    told = {"hairy-ish": None, "erythroblast": None, "NEU": {"value": 1.0}}
-    counted = {"count": 1, "corrected_proportion": 0.3, "patient": [0.1, 0.6]}
-    rows = {name: {**counted, "leukocytes": row} for name, row in told.items()}
-    differential = {"n": 100, "assumed_leukocytes": [], "classes": rows}
-    (mixed / "differential.json").write_text(json.dumps(differential))
+    tell(mixed, {"hairy-ish": None, "erythroblast": None, "NEU": {"value": 1.0}}, assumed_leukocytes=[])
     assert LeukocyteClasses.of(Sample.open(mixed)) == LeukocyteClasses((False, False, True), ())
+
+
+def test_a_signed_report_gives_absolute_numbers_where_the_total_is_known(serving, store, mixed):
+    tell(mixed, {"EOS": {"value": 0.5}, "erythroblast": None, "NEU": {"value": 0.5}}, total=8.0)
+    ann = Browserless(serving(mixed, store=store, reviewer="ann"))
+    token = ann.token()
+    assert "10⁹/L" not in ann.http.get("/samples/1").text
+    ann.label(list(range(100)), None, key="key-0001", token=token, source="audit")
+    ann.http.post("/samples/1/sign", data={"csrf": token})
+    rows = ann.http.get("/samples/1/signed.json").json()["document"]["differential"]
+    share, absolute = rows["NEU"]["leukocytes"], rows["NEU"]["leukocytes"]["absolute"]
+    assert absolute["value"] == pytest.approx(8 * share["proportion"])
+    assert [absolute["low"], absolute["high"]] == pytest.approx([8 * end for end in share["patient"]])
+    assert "absolute" not in rows["erythroblast"]["per_leukocyte"]
+    page = ann.http.get("/samples/1/signed").text
+    told = f"<strong>{absolute['value']:.2f}</strong> ({absolute['low']:.2f} to {absolute['high']:.2f})"
+    assert told in page
+    assert "Absolute numbers are those shares of 8 × 10⁹/L, as told to classify" in page
 
 
 def test_a_count_is_ready_to_sign_when_the_shares_of_the_leukocytes_are_known_too(store, mixed):

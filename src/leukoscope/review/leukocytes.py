@@ -35,12 +35,14 @@ class LeukocyteCount:
 
     ``as_reviewed`` ``(K,)`` are shares of those, and for what is counted beside them the number for each; None where
     there is none, or the class is neither. ``needed`` cells of the audit would bring all shares to the precision asked.
+    ``total`` is the number of leukocytes in 10^9/L that ``classify`` was told, None where it was told none.
     """
 
     n: int
     as_reviewed: tuple[float | None, ...]
     audited: tuple[AuditedShare | None, ...]
     needed: int
+    total: float | None = None
 
     @classmethod
     def of(
@@ -55,21 +57,36 @@ class LeukocyteCount:
         n = int(current[:-1][list(are)].sum())
         shares = [None if share is None or n == 0 else float(current[k] / n) for k, share in enumerate(audited)]
         needed = leukocyte_cells_needed(audited, said, truth, audit, are, to)
-        return cls(n, tuple(shares), tuple(audited), needed)
+        return cls(n, tuple(shares), tuple(audited), needed, _total(sample))
 
     def document(self, k: int) -> dict[str, Any]:
-        """What a signed report says of class k beside its share of all cells: ``leukocytes`` and ``per_leukocyte``."""
+        """What a signed report says of class k beside its share of all cells: ``leukocytes`` and ``per_leukocyte``.
+
+        Where the total is known, a share of the leukocytes that an audit proves has its ``absolute`` number, too: in
+        10^9/L, between ``low`` and ``high`` for the patient. The total's own error is not known here.
+        """
         share = self.audited[k]
         if share is None:
             return {"leukocytes": None, "per_leukocyte": None}
-        told = {
+        told: dict[str, Any] = {
             "as_reviewed": self.as_reviewed[k],
             "proportion": share.proportion,
             "composition": list(share.composition) if share.composition else None,
             "patient": list(share.patient) if share.patient else None,
         }
         is_leukocyte = share.of == "leukocytes"
+        if is_leukocyte and self.total is not None and share.proportion is not None and share.patient:
+            value, low, high = (self.total * each for each in (share.proportion, *share.patient))
+            told["absolute"] = {"value": value, "low": low, "high": high, "total": self.total}
         return {"leukocytes": told if is_leukocyte else None, "per_leukocyte": None if is_leukocyte else told}
+
+
+def _total(sample: Sample) -> float | None:
+    """The leukocytes in 10^9/L, as ``classify`` was told."""
+    if not (sample.path / "differential.json").is_file():
+        return None
+    total = sample.differential.get("total")
+    return None if total is None else float(total)
 
 
 def by_leukocytes(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Any], bool]]:
