@@ -178,4 +178,6 @@ def _origin(sample: Sample, channels: tuple[str, ...]) -> Table:
     if info.answers.effective is not None:
         few, many = min(info.answers.effective), max(info.answers.effective)
         rows.append(("worth, for a new patient", f"{few:,.0f} to {many:,.0f} cells of each class, as patients differ"))
+    if info.answers.patients is not None:
+        rows.append(("patients differ", f"along one axis in all classes together, known from {info.answers.patients}"))
     return pairs_table("origin", "The classifier, the encoder and the cells.", rows)
