@@ -5,7 +5,7 @@ from scipy.special import softmax
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.answers import Answers, whose_are
-from leukoscope.differential.posterior import composition_posterior, posterior_of
+from leukoscope.differential.posterior import composition_posterior, posterior_of, posteriors_of_patient
 
 
 def judged(truth: np.ndarray, seed: int, moved: np.ndarray | float = 0.0) -> np.ndarray:
@@ -86,6 +86,26 @@ def test_patients_that_differ_are_known_by_an_axis_and_intervals_cover_in_new_on
                 covered[place, k] += low - 1e-9 <= own[k] <= high + 1e-9
     assert (covered[0] / 120).max() < 0.6
     assert (covered[1] / 120).min() > 0.85
+
+
+def test_what_is_not_known_of_a_patient_hardly_blurs_the_difference_of_two_samples() -> None:
+    """Of 60 patients with two samples each; 95 % are 57."""
+    answers = Answers.learn(*of_patients(30, 240, 0.7))
+    covered, width, shares = np.zeros(3), np.zeros(2), ([0.6, 0.3, 0.1], [0.5, 0.3, 0.2])
+    for seed in range(60):
+        rng = np.random.default_rng((4, seed))
+        moved, amounts = 0.7 * rng.normal(), [rng.multinomial(400, share) for share in shares]
+        cells = [judged(np.repeat(range(3), own), 2000 + seed + 500 * j, moved) for j, own in enumerate(amounts)]
+        together = posteriors_of_patient(cells, answers, seed=seed, chains=16)
+        apart = [posterior_of(own, answers, seed=seed + 99 * j, chains=16) for j, own in enumerate(cells)]
+        for place, (first, second) in enumerate((together, apart)):
+            ends = np.quantile(second.composition - first.composition, [0.025, 0.975], axis=0)
+            width[place] += np.ptp(ends, axis=0).mean()
+            if place == 0:
+                truth = (amounts[1] - amounts[0]) / 400
+                covered += (ends[0] - 1e-9 <= truth) & (truth <= ends[1] + 1e-9)
+    assert covered.min() >= 50
+    assert width[0] < 0.75 * width[1]
 
 
 def test_few_distinct_probabilities_are_as_many_answers() -> None:

@@ -16,7 +16,7 @@ from leukoscope.encoders.bundle import Encoder
 from leukoscope.encoders.features import Features
 from leukoscope.report.comparison_page import write_comparison_report
 
-from .conftest import write_set
+from .conftest import KINDS, write_set
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,41 @@ def test_what_changed_is_told_and_what_did_not_is_not(samples: dict[str, Sample]
     assert "all cells counted" not in page
     table = pd.read_csv(tmp_path / "run" / "tables" / "comparison.csv")
     assert table["leukocytes_share"].tolist() == pytest.approx([row["leukocytes"]["share"] for row in rows])
+
+
+def test_samples_of_one_patient_are_told_apart_more_surely(samples: dict[str, Sample], tmp_path: Path) -> None:
+    two, width = {name: samples[name] for name in ("before", "after")}, {}
+    for one in (True, False):
+        found = compare(two, tmp_path / str(one), one_patient=one)
+        assert found["one_patient"] == one
+        last = {row["class"]: row["cells"] for row in found["rows"][3:]}
+        width[one] = np.mean([last[name]["difference_high"] - last[name]["difference_low"] for name in KINDS])
+        page = write_comparison_report(tmp_path / str(one)).read_text()
+        assert f"The samples are taken to be of {'one patient' if one else 'several patients'}" in page
+    assert width[True] < width[False]
+
+
+@pytest.mark.parametrize(
+    ("columns", "one"),
+    [
+        ({"patient": ["P1", "P1"]}, True),
+        ({"patient": ["P1", "P2"]}, False),
+        ({"patient": ["P1", None]}, False),
+        ({"patient": ["P1", "P1"], "batch": ["B1", "B2"]}, False),
+        ({"patient": ["P1", "P1"], "batch": ["B1", "B1"]}, True),
+        ({}, False),
+    ],
+)
+def test_whether_samples_are_of_one_patient_is_read_from_their_tables(
+    samples: dict[str, Sample], tmp_path: Path, columns: dict[str, list[str | None]], one: bool
+) -> None:
+    given = {}
+    for place, name in enumerate(("before", "after")):
+        given[name] = Sample.open(samples[name].path)
+        own = {column: values[place] for column, values in columns.items()}
+        given[name].features.cells.drop(columns="patient", inplace=True)
+        given[name].features.cells[list(own)] = list(own.values())
+    assert compare(given, tmp_path / "run")["one_patient"] == one
 
 
 def test_shares_are_of_the_leukocytes_and_those_of_all_cells_stand_beside(

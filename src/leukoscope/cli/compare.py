@@ -8,10 +8,12 @@ from leukoscope.cli.output import interval, percent, say, say_json, say_table
 from leukoscope.common.errors import InputError
 
 _SAMPLE = "Run folders of 'leukoscope classify', in the order of the trend, and last the run folder to make."
+_ONE = "Whether the samples are of one patient, measured alike; by default as the tables of their cells say."
 
 
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="SAMPLE... OUT", help=_SAMPLE)],
+    one_patient: Annotated[bool | None, typer.Option("--one-patient/--several-patients", help=_ONE)] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -25,8 +27,8 @@ def compare(
     names = [path.resolve().name for path in given]
     if len(set(names)) < len(names):
         raise InputError("compare: two samples have the same name; name their folders apart")
-    found = run({name: Sample.open(path) for name, path in zip(names, given, strict=True)}, out, seed=seed,
-                overwrite=overwrite)  # fmt: skip
+    samples = {name: Sample.open(path) for name, path in zip(names, given, strict=True)}
+    found = run(samples, out, one_patient=one_patient, seed=seed, overwrite=overwrite)
     write_comparison_report(out)
     rows = []
     for kind in found["classes"]:

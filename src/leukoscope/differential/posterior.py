@@ -1,6 +1,8 @@
 """What a sample's composition may have been, given what its cells were called and how the classifier errs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
@@ -55,22 +57,45 @@ def posterior_of(probabilities: np.ndarray, answers: Answers, *, seed: int = 0, 
     Args:
         probabilities: of the cells that are counted.
         answers: of the classifier.
-        seed: as of :func:`composition_posterior`.
+        seed: as of :func:`composition_posteriors`.
         chains: as there.
     """
-    counts = answers.tally(probabilities)
-    return composition_posterior(counts, answers.confusion, axis=answers.patients_axis, seed=seed, chains=chains)
+    return posteriors_of_patient([probabilities], answers, seed=seed, chains=chains)[0]
+
+
+def posteriors_of_patient(
+    samples: Sequence[np.ndarray], answers: Answers, *, seed: int = 0, chains: int = _CHAINS
+) -> list[Posterior]:
+    """The posteriors of samples of one patient, whose draws belong together: see :func:`composition_posteriors`.
+
+    Args:
+        samples: calibrated probabilities of the cells of each that are counted ``(n, K)``.
+        answers: as of :func:`posterior_of`.
+        seed: as there.
+        chains: as there.
+    """
+    counts = np.stack([answers.tally(probabilities) for probabilities in samples])
+    return composition_posteriors(counts, answers.confusion, axis=answers.patients_axis, seed=seed, chains=chains)
 
 
 def composition_posterior(
     counts: np.ndarray, confusion: np.ndarray, *, axis: Axis | None = None, seed: int = 0, chains: int = _CHAINS
 ) -> Posterior:
-    r"""Sample the posterior of a sample's composition and of the proportions behind it.
+    """The posterior of a single sample with ``counts`` ``(C,)``: see :func:`composition_posteriors`."""
+    return composition_posteriors(counts[None], confusion, axis=axis, seed=seed, chains=chains)[0]
+
+
+def composition_posteriors(
+    counts: np.ndarray, confusion: np.ndarray, *, axis: Axis | None = None, seed: int = 0, chains: int = _CHAINS
+) -> list[Posterior]:
+    r"""Sample the posterior of the compositions of a patient's samples, and of the proportions behind them.
 
     The model of Ziegler and Czyż 2024 (arXiv:2302.09159, section 3; Bayesian quantification with black-box
     estimators): the proportions p are Dirichlet, each cell is of a class drawn by p and gets an answer by that class's
     row of M, and the rows of M are Dirichlet given the cross-validated confusions. A Gibbs sampler draws in turn the
     classes of the cells that got one answer, then p, then M (every step is conjugate), in many short chains at once.
+    Samples of one patient have each a p of their own and one M together, so that the difference of two, draw by draw,
+    is free of much that is not known of the classifier.
 
     Where patients differ along an ``axis``, each chain has first drawn where on it the sample's patient is, and has the
     confusions of that place: by how well some composition there explains the counts (the profile likelihood), times
@@ -82,36 +107,50 @@ def composition_posterior(
     from a made-up classifier of eight classes, and not on any cells; ``leukoscope coverage`` shows what came of it.
 
     Args:
-        counts: how many cells got each answer ``(C,)``; the K classes are the answers of a plain confusion matrix.
+        counts: how many cells of each sample got each answer ``(I, C)``; the K classes are the answers of a plain
+            confusion matrix.
         confusion: cross-validated counts ``(K, C)`` by true class (row) and answer, each row in as many cells as it
             counts for: :attr:`~leukoscope.differential.answers.Answers.confusion`.
         axis: along what patients differ in all rows together; None where that is not known.
         seed: of the draws.
         chains: how many, of 50 draws each; fewer are quicker and leave the ends of intervals less exact.
+
+    Returns:
+        One for each sample. Draws of the same number have the same M.
     """
     rng = np.random.default_rng(seed)
-    rows = (confusion + _ROW_PRIOR / len(counts))[None]
+    rows = (confusion + _ROW_PRIOR / confusion.shape[1])[None]
     if axis is not None:
         rows = _of_patients_like_this(rng, counts, rows[0], axis, chains)
     prior = np.broadcast_to(rows, (chains, *confusion.shape))
     called = _dirichlet(rng, prior)
-    share = _start(counts, called)
-    compositions, shares = [], []
+    share = [_start(own, called) for own in counts]
+    kept = [_Draws([], []) for _ in counts]
     for step in range(_BURN_IN + _KEPT * _THINNED):
-        cells = rng.multinomial(counts, _whose(share, called)).swapaxes(1, 2)
-        of_class = cells.sum(axis=2)
-        share = _dirichlet(rng, of_class + _SHARE_PRIOR)
-        called = _dirichlet(rng, prior + cells)
-        if step >= _BURN_IN and (step - _BURN_IN) % _THINNED == 0:
-            compositions.append(of_class / counts.sum())
-            shares.append(share)
-    return Posterior(np.concatenate(compositions), np.concatenate(shares))
+        known = prior
+        for sample, own in enumerate(counts):
+            cells = rng.multinomial(own, _whose(share[sample], called)).swapaxes(1, 2)
+            of_class = cells.sum(axis=2)
+            share[sample] = _dirichlet(rng, of_class + _SHARE_PRIOR)
+            known = known + cells
+            if step >= _BURN_IN and (step - _BURN_IN) % _THINNED == 0:
+                kept[sample].compositions.append(of_class / own.sum())
+                kept[sample].shares.append(share[sample])
+        called = _dirichlet(rng, known)
+    return [Posterior(np.concatenate(draws.compositions), np.concatenate(draws.shares)) for draws in kept]
+
+
+class _Draws(NamedTuple):
+    """What the chains have drawn of a sample: ``(chains, K)`` of each step that is kept."""
+
+    compositions: list[np.ndarray]
+    shares: list[np.ndarray]
 
 
 def _of_patients_like_this(
     rng: np.random.Generator, counts: np.ndarray, rows: np.ndarray, axis: Axis, chains: int
 ) -> np.ndarray:
-    """The concentrations ``(chains, K, C)`` of ``rows`` at places on the axis that the sample's patient may be at."""
+    """The concentrations ``(chains, K, C)`` of ``rows`` at places on the axis that the samples' patient may be at."""
     cells = rows.sum(axis=1, keepdims=True)
     mean = rows / cells
     # Of a log-normal factor with the mean 1, whose standard deviation is that of the entry.
@@ -121,8 +160,10 @@ def _of_patients_like_this(
     moved /= moved.sum(axis=2, keepdims=True)
     # A new patient, and a mean known from so many.
     from_mean = _PLACES / np.sqrt(1 + 1 / axis.patients)
-    expected = (_start(counts, moved)[:, :, None] * moved).sum(axis=1)
-    log_weight = (counts * np.log(expected)).sum(axis=1) + student.logpdf(from_mean, axis.patients - 1)
+    log_weight = student.logpdf(from_mean, axis.patients - 1)
+    for own in counts:
+        expected = (_start(own, moved)[:, :, None] * moved).sum(axis=1)
+        log_weight = log_weight + (own * np.log(expected)).sum(axis=1)
     weight = np.exp(log_weight - log_weight.max()).cumsum()
     evenly = (np.arange(chains) + rng.random()) / chains
     chosen: np.ndarray = moved[np.searchsorted(weight / weight[-1], evenly)] * cells

@@ -10,6 +10,12 @@ from leukoscope.report.template import write_run_page
 _WIDTH = 7.2  # inches: the text of an A4 page
 _ACROSS = 3
 _AMONG = {"leukocytes": "the leukocytes", "cells": "all cells counted"}
+_TOGETHER = {
+    True: "The samples are taken to be of one patient and measured alike, so that their cells are confused alike. "
+    "Where they are not, intervals of differences are too narrow (--several-patients).",
+    False: "The samples are taken to be of several patients, or measured differently, each confused in its own way. "
+    "Where they are of one and measured alike, intervals of differences are too wide (--one-patient).",
+}
 SECTIONS = (
     ("trend", "Trend"),
     ("shares", "Shares"),
@@ -25,10 +31,15 @@ def write_comparison_report(run: Path, *, title: str | None = None) -> Path:
         run,
         "comparison.html.j2",
         title=title or f"Comparison of {', '.join(results['samples'])}",
-        facts=[("samples", str(len(results["samples"]))), ("classes", str(len(results["classes"])))],
+        facts=[
+            ("samples", str(len(results["samples"]))),
+            ("classes", str(len(results["classes"]))),
+            ("taken to be of", "one patient" if results["one_patient"] else "several patients"),
+        ],
         sections=SECTIONS,
         drawn=_draw(results, run / "figures"),
         shares=[_share_table(results, of) for of in _asked(results)],
+        together=_TOGETHER[results["one_patient"]],
         differences=[_difference_table(results, of) for of in _asked(results)],
         provenance=context.provenance_of(run),
     )
