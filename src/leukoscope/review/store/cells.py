@@ -90,7 +90,7 @@ def gallery_page(
     Args:
         session: of the store.
         sample_id: the sample.
-        gallery: a class index, :data:`SET_ASIDE`, or None for all cells, which come by chance alone.
+        gallery: a class index, :data:`SET_ASIDE`, or None for all cells.
         sort: the order; cells of which no novelty is known are left out of that order.
         size: how many.
         after: where the last page ended.
@@ -100,7 +100,6 @@ def gallery_page(
     Raises:
         InputError: when ``after`` is not what a page gave.
     """
-    sort = Sort.CHANCE if gallery is None else sort
     key = {Sort.DOUBT: CellRow.doubt, Sort.NOVELTY: CellRow.novelty, Sort.CHANCE: CellRow.shuffled}[sort]
     wanted: list[ColumnElement[bool]] = [CellRow.sample_id == sample_id]
     if gallery is not None:

@@ -78,6 +78,8 @@ class CellRow(Base):
     __table_args__ = (
         Index("ix_cells_by_doubt", "sample_id", "gallery", "doubt", "row"),
         Index("ix_cells_by_novelty", "sample_id", "gallery", "novelty", "row"),
+        Index("ix_cells_all_by_doubt", "sample_id", "doubt", "row"),
+        Index("ix_cells_all_by_novelty", "sample_id", "novelty", "row"),
         Index("ix_cells_by_chance", "sample_id", "gallery", "shuffled", "row"),
         Index("ix_cells_in_order", "sample_id", "shuffled"),
         Index("ix_cells_seen", "sample_id", "opinions", "shuffled"),

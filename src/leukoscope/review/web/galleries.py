@@ -98,6 +98,8 @@ def gallery(
         raise HTTPException(404, "there is no such class")
     if sort is Order.ATTENTION and sample.attention is None:
         raise HTTPException(404, "no attention is known here; start leukoscope review with --attention")
+    if sort is Order.NOVELTY and not sample.knows_novelty:
+        raise HTTPException(404, "no novelty is known here; the classifier of this sample learned none")
     # A gallery of one class, or in an order, would tell what a blind reviewer must not know.
     of, sort = (None, Order.CHANCE) if view.blind else (of, sort)
     asked_for: dict[str, Any] = {
@@ -150,13 +152,18 @@ def show_cells(
     magnification = Magnification.of(sample.sample.cellset)
     return page(
         "cells.html.j2", who, sample=sample, title=title, source=source, view=view,
-        sorts=[order for order in Order if order is not Order.ATTENTION or sample.attention is not None],
+        sorts=_orders(sample),
         cells=_shown(session, sample, who, view, cells),
         following=None if following is None else "?" + urlencode({**following, **kept}),
         filters=filters, blind_always=desk.blind,
         size=_size(sample, magnification, view.zoom), bar=magnification.bar, words=magnification.words,
         signed=session.get(Signature, sample.id) is not None,
     )  # fmt: skip
+
+
+def _orders(sample: Opened) -> list[Order]:
+    lacking = {Order.ATTENTION: sample.attention is None, Order.NOVELTY: not sample.knows_novelty}
+    return [order for order in Order if not lacking.get(order, False)]
 
 
 def _shown(session: Session, sample: Opened, who: Visitor, view: View, cells: Sequence[CellRow]) -> list[Shown]:
