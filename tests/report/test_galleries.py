@@ -42,6 +42,21 @@ def test_large_cells_are_shrunk_by_one_factor_and_the_scale_bar_with_them(make_c
     assert length == round(um / (0.5 * 2))
 
 
+@pytest.mark.parametrize(
+    ("side", "enlarged", "pixels", "zoom"),
+    [(160, 2, 160, 1), (160, 4, 160, 2), (92, 3, 92, 2), (400, 2, 160, 1), (20, 3, 20, 12)],
+)
+def test_enlarged_cells_show_their_own_pixels_first(make_cells, side, enlarged, pixels, zoom):
+    cellset = make_cells(n=2, side=side)
+    magnification = Magnification.of(cellset, enlarged=enlarged)
+    assert visible(cellset.read([0])[0], cellset, enlarged=enlarged).shape == (pixels, pixels)
+    assert (magnification.side, magnification.zoom) == (pixels, zoom)
+    length, um = magnification.bar
+    assert length == round(um / (0.5 * side / pixels / zoom))
+    if pixels == side:
+        assert f"an image pixel is {zoom} pixel" in magnification.words
+
+
 def test_cells_stand_under_their_class_right_and_wrong_apart(run, cellset, tmp_path):
     evaluation = Evaluation.open(run)
     pair = ("moco", "mlp")

@@ -32,7 +32,7 @@ def test_all_cells_stand_in_the_order_that_is_selected(serving, run, sample, sor
 def test_the_most_novel_cells_are_offered_first_where_the_sample_is_flagged(serving, tmp_path):
     run = write_run(tmp_path / "sample")
     counted = {"count": 1, "corrected_proportion": 0.3, "patient": [0.1, 0.6], "leukocytes": {}}
-    classes = {name: counted for name in ("EOS", "LYM", "NEU")}
+    classes = dict.fromkeys(("EOS", "LYM", "NEU"), counted)
     novelty = {"cells": 9, "expected": 0.6, "p": 1e-9, "flag": True}
     write_json(run / "differential.json", {"n": 57, "classes": classes, "novelty": novelty})
     page = Browserless(serving(run)).http.get("/samples/1").text

@@ -1,8 +1,10 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from leukoscope.cells.cellset import CellSet
@@ -79,7 +81,8 @@ def test_a_gate_drawn_on_one_sample_is_found_on_another(serving, shifted, second
     (left, bottom), (right, top) = found["corners"]
     everything = [[left, bottom], [right, bottom], [right, top], [left, top]]
     form = {"csrf": token, "name": "all of them", "outline": json.dumps(everything)}
-    answer = ann.http.post("/samples/1/gates", data=form)
+    assert ann.http.post("/samples/1/gates", data={**form, "name": "  "}).status_code == 400
+    answer = ann.http.post("/samples/1/gates", data={**form, "name": " all of them "})
     assert "Gate all of them: 240 cells" in ann.http.get(answer.headers["location"]).text
     assert "all of them" in ann.http.get("/samples/2/map").text
     assert "Gate all of them: " in ann.http.get(answer.headers["location"].replace("/1/", "/2/")).text
@@ -100,6 +103,21 @@ def test_a_name_that_the_store_cannot_keep_is_refused(serving, store, shifted):
     ann = Browserless(serving(shifted, store=store))
     form = {"csrf": ann.token(), "name": "a\0gate", "outline": "[[0, 0], [1, 1], [0, 1]]"}
     assert ann.http.post("/samples/1/gates", data=form).status_code == 400
+
+
+def test_cells_that_are_set_aside_lie_in_no_gate(serving, shifted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(shifted, run)
+    table = pd.read_csv(run / "cells.csv", dtype=str, keep_default_na=False)
+    table.loc[:19, "set_aside"] = "blurred"
+    table.to_csv(run / "cells.csv", index=False)
+    ann = Browserless(serving(run))
+    (left, bottom), (right, top) = ann.http.get("/samples/1/points.json").json()["corners"]
+    everything = [[left - 9, bottom - 9], [right + 9, bottom - 9], [right + 9, top + 9], [left - 9, top + 9]]
+    form = {"csrf": ann.token(), "name": "all", "outline": json.dumps(everything)}
+    answer = ann.http.post("/samples/1/gates", data=form)
+    assert "Gate all: 220 cells" in ann.http.get(answer.headers["location"]).text
+    assert '<td class="number">220</td>' in ann.http.get("/samples/1/map").text
 
 
 def test_a_blind_review_has_no_map(serving, shifted, tmp_path):

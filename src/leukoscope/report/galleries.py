@@ -48,11 +48,16 @@ class Magnification:
     pixel_size_um: float | None
 
     @classmethod
-    def of(cls, cellset: CellSet) -> "Magnification":
-        """The rule for the cells of ``cellset``."""
+    def of(cls, cellset: CellSet, *, enlarged: int = 1) -> "Magnification":
+        """The rule for the cells of ``cellset``, so many times as large as on a page of many.
+
+        A pixel stands on a whole number of the page's: images that were shrunk are shrunk less before they are
+        enlarged.
+        """
         original = max(cellset.info.height, cellset.info.width)
-        side = min(original, _LARGEST)
-        return cls(side, max(1, -(-_SMALLEST_SHOWN // side)), original, cellset.info.pixel_size_um)
+        side = min(original, _LARGEST * enlarged)
+        shown = enlarged * (_LARGEST if original > _LARGEST else side * max(1, -(-_SMALLEST_SHOWN // side)))
+        return cls(side, shown // side, original, cellset.info.pixel_size_um)
 
     @property
     def bar(self) -> tuple[int, float] | None:
@@ -99,14 +104,14 @@ def draw_galleries(
     return galleries
 
 
-def visible(pixels: np.ndarray, cellset: CellSet, *, shrink: bool = True) -> np.ndarray:
+def visible(pixels: np.ndarray, cellset: CellSet, *, shrink: bool = True, enlarged: int = 1) -> np.ndarray:
     """Pixels ``(C, H, W)`` as the eye gets them: uint8 ``(h, w)`` or ``(h, w, 3)``.
 
     Contrast follows the set's intensity rule, never the single image. Three channels are taken for red, green and
-    blue; any other number stands side by side, each in grey. Large cells are shrunk for the page unless ``shrink`` is
-    false.
+    blue; any other number stands side by side, each in grey. Large cells are shrunk for the page, where they are not to
+    be shown ``enlarged``, unless ``shrink`` is false.
     """
-    magnification = Magnification.of(cellset)
+    magnification = Magnification.of(cellset, enlarged=enlarged)
     side = magnification.side if shrink else magnification.original
     channels = [_shrunk(channel, side) for channel in cellset.info.intensity.scale(pixels)]
     if len(channels) == 3:

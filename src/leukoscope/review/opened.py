@@ -114,15 +114,18 @@ class Opened:
         """What the addresses of its images hold, so that a browser never shows another sample's from its cache."""
         return hashlib.sha256(f"{self.sample.cellset.pixels_fingerprint}".encode()).hexdigest()[:12]
 
-    def thumbnail(self, row: int, low: float, high: float) -> bytes:
-        """A PNG of a cell, with what lies between two percentages of its set's intensity range spread out."""
-        return self._thumbnails(row, low, high)
+    def thumbnail(self, row: int, low: float, high: float, zoom: int = 1) -> bytes:
+        """A PNG of a cell, with what lies between two percentages of its set's intensity range spread out.
+
+        It has the pixels that a page shows which enlarges cells by ``zoom``: of large images a part, else all.
+        """
+        return self._thumbnails(row, low, high, zoom)
 
     @cached_property
-    def _thumbnails(self) -> Callable[[int, float, float], bytes]:
-        def draw(row: int, low: float, high: float) -> bytes:
+    def _thumbnails(self) -> Callable[[int, float, float, int], bytes]:
+        def draw(row: int, low: float, high: float, zoom: int) -> bytes:
             cellset = with_contrast(self.sample.cellset, low, high)
-            return png(visible(cellset.read([row])[0], cellset))
+            return png(visible(cellset.read([row])[0], cellset, enlarged=zoom))
 
         return lru_cache(maxsize=_THUMBNAILS)(draw)
 

@@ -47,7 +47,7 @@ class View:
     @property
     def image(self) -> str:
         """What the address of an image asks for."""
-        return urlencode({"low": self.low, "high": self.high})
+        return urlencode({"low": self.low, "high": self.high, "zoom": self.zoom})
 
 
 def view_of(
@@ -149,14 +149,14 @@ def show_cells(
 ) -> Response:  # fmt: skip
     """The page of ``cells``, on which they are labelled; labels given there come from ``source``."""
     kept = {"low": view.low, "high": view.high, "zoom": view.zoom, "blind": str(view.blind).lower()}
-    magnification = Magnification.of(sample.sample.cellset)
+    magnification = Magnification.of(sample.sample.cellset, enlarged=view.zoom)
     return page(
         "cells.html.j2", who, sample=sample, title=title, source=source, view=view,
         sorts=_orders(sample),
         cells=_shown(session, sample, who, view, cells),
         following=None if following is None else "?" + urlencode({**following, **kept}),
         filters=filters, blind_always=desk.blind,
-        size=_size(sample, magnification, view.zoom), bar=magnification.bar, words=magnification.words,
+        size=_size(sample, magnification), bar=magnification.bar, words=magnification.words,
         signed=session.get(Signature, sample.id) is not None,
     )  # fmt: skip
 
@@ -190,12 +190,11 @@ def _said(sample: Opened, cell: CellRow) -> str:
     return f"{called}, {cell.set_aside}" if cell.set_aside else called
 
 
-def _size(sample: Opened, magnification: Magnification, zoom: int) -> tuple[int, int]:
+def _size(sample: Opened, magnification: Magnification) -> tuple[int, int]:
     """Width and height of every image on the page, in its pixels."""
     info = sample.sample.cellset.info
     across = 1 if len(info.channels) == 3 else len(info.channels)
     factor = magnification.side / magnification.original
     width, height = (max(1, round(side * min(1.0, factor))) for side in (info.width, info.height))
     gaps = 2 * (across - 1)
-    scale = magnification.zoom * zoom
-    return (width * across + gaps) * scale, height * scale
+    return (width * across + gaps) * magnification.zoom, height * magnification.zoom

@@ -55,7 +55,9 @@ def add_gate(
     outline: Annotated[str, Form()],
 ) -> Response:
     """Keep an outline under a name, for every sample that the same classifier called."""
-    corners = _parsed(outline)
+    name, corners = name.strip(), _parsed(outline)
+    if not name:
+        raise InputError("gate: give it a name")
     with desk.store.writing() as session:
         if session.scalar(select(Gate.id).where(Gate.space == sample.map.space, Gate.name == name)) is not None:
             raise Conflict(f"gate {name}: there is one of that name already")
@@ -78,7 +80,7 @@ def gate_page(
     """The cells inside a gate, the doubtful first."""
     with desk.store.reading() as session:
         gate = _gate(session, sample, gate_id)
-        rows = sample.map.inside(gate.outline)
+        rows = _inside(sample, gate)
         doubt = sample.sample.table["doubt"].to_numpy()[rows]
         rows = rows[np.argsort(-doubt, kind="stable")]
         start = max(0, start)
@@ -95,9 +97,15 @@ def _gate(session: Session, sample: Opened, gate_id: int) -> Gate:
     return gate
 
 
-def _composition(sample: Opened, gate: Gate) -> list[int]:
+def _inside(sample: Opened, gate: Gate) -> np.ndarray:
+    """Rows of the cells that count and lie inside a gate."""
     rows = sample.map.inside(gate.outline)
-    rows = rows[sample.counted[rows]]
+    inside: np.ndarray = rows[sample.counted[rows]]
+    return inside
+
+
+def _composition(sample: Opened, gate: Gate) -> list[int]:
+    rows = _inside(sample, gate)
     return [int(count) for count in np.bincount(sample.predicted[rows], minlength=len(sample.classes))]
 
 
