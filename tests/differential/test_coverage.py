@@ -62,6 +62,11 @@ def test_whole_patients_are_samples_as_they_are_but_those_learned_from(tmp_path:
     assert whole["patient"]["mean"] is None
     found = coverage(taught, tmp_path / "less", BLOOD, whole=others, sizes=(20, 40, 60), samples=1, splits=1, audit=5)
     assert [row["n"] for row in found["summary"] if row["condition"] == "whole patients"] == [20, 40]
+    found = coverage(taught, tmp_path / "few", BLOOD, whole=others, sizes=(5, 40), samples=1, splits=1, audit=5)
+    few, most = (row for row in found["summary"] if row["condition"] == "whole patients")
+    # Fifty cells stand for the patient of whom five are a sample.
+    assert few["patient"]["mean"] > 0.7
+    assert most["patient"]["mean"] is None
     alone = Features(others.x, others.cells.drop(columns="patient"), others.uns)
     with pytest.raises(InputError, match="whole patients: the cells have no column patient or slide"):
         coverage(taught, tmp_path / "other", BLOOD, whole=alone)

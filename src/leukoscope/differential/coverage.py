@@ -33,6 +33,8 @@ _ESTIMATES = ("raw", "corrected", "adjusted", "em")
 # Fewer than a count takes: the ends of one interval are less exact, and their mean over samples is not.
 _CHAINS = 24
 _WHOLE = "whole patients"
+# So many times a sample's cells stand for the patient's blood: a sample of them is nearly one of an endless number.
+_OF_A_SAMPLE = 10
 _INTERVALS = ("wilson", "composition", "patient", "audited_composition", "audited_patient")
 
 
@@ -74,7 +76,8 @@ def coverage(
             as well; those of images that the classifier learned from are left out.
         whole: features by the same encoder of labelled cells of whole patients, each of whom is a sample, but those
             whom the classifier learned from: as many of its cells as asked for, or all of them where patients have
-            fewer. What share of the blood a class has is not known of them.
+            fewer. The share of a class in the patient is that of all cells, where they are ten times the sample's or
+            more, and else not known.
         head: of the classifier.
         label: the column that holds the class.
         overlay: labels laid over the table instead.
@@ -134,7 +137,8 @@ def coverage(
                     rng = np.random.default_rng([seed, number, len(pools) * len(sizes)])
                     for p, truth in own.unseen(classifier, dealt.training[0], group, rng):
                         for n in own.sizes(sizes):
-                            tallies[_WHOLE, n].append(_judge(classifier, p[:n], truth[:n], None, audit, rng))
+                            share = _share(truth, len(classes)) if _OF_A_SAMPLE * n <= len(truth) else None
+                            tallies[_WHOLE, n].append(_judge(classifier, p[:n], truth[:n], share, audit, rng))
                 advance(1)
         rows = pd.DataFrame(_summarised(tallies, least)).astype({"pool": "Int64"})
         _warn_of_small_pools(rows)
@@ -206,7 +210,7 @@ def _judge(
     posterior = posterior_of(probabilities, info.answers, seed=int(rng.integers(2**31)), chains=_CHAINS)
     drawn = np.arange(n) < audit
     audited = audited_count(probabilities, np.where(drawn, truth, -1), drawn)
-    imaged = np.bincount(truth, minlength=len(classes)) / n
+    imaged = _share(truth, len(classes))
     told = pd.DataFrame({"class": classes, "imaged": imaged, "share": np.nan if share is None else share})
     told["raw"] = counts / n
     told["corrected"] = posterior.composition.mean(axis=0)
@@ -227,6 +231,12 @@ def _judge(
         told[f"{name}_covers"] = covers.astype(float).where(named.notna())
         told[f"{name}_width"] = high - low
     return told
+
+
+def _share(truth: np.ndarray, n_classes: int) -> np.ndarray:
+    """Of each class ``(K,)`` among cells."""
+    share: np.ndarray = np.bincount(truth, minlength=n_classes) / len(truth)
+    return share
 
 
 def _warn_of_small_pools(rows: pd.DataFrame) -> None:
