@@ -145,6 +145,25 @@ def test_a_signed_report_gives_absolute_numbers_where_the_total_is_known(serving
     assert "Absolute numbers are those shares of 8 × 10⁹/L, as told to classify" in page
 
 
+def test_a_signed_report_flags_audited_shares_by_the_ranges_of_the_count(serving, store, mixed):
+    tell(mixed, {"EOS": {"value": 0.5}, "erythroblast": None, "NEU": {"value": 0.5}}, total=8.0)
+    differential = json.loads((mixed / "differential.json").read_text())
+    differential["classes"]["EOS"]["ranges"] = {"percent": [0, 6], "absolute": [0, 100]}
+    differential["classes"]["NEU"]["ranges"] = {"absolute": [7.9, 9]}
+    (mixed / "differential.json").write_text(json.dumps(differential))
+    ann = Browserless(serving(mixed, store=store, reviewer="ann"))
+    token = ann.token()
+    ann.label(list(range(100)), None, key="key-0001", token=token, source="audit")
+    ann.http.post("/samples/1/sign", data={"csrf": token})
+    rows = ann.http.get("/samples/1/signed.json").json()["document"]["differential"]
+    assert rows["EOS"]["leukocytes"]["flags"] == [{"unit": "percent", "flag": "high", "certain": True, "range": [0, 6]}]
+    (flag,) = rows["NEU"]["leukocytes"]["flags"]
+    assert (flag["unit"], flag["flag"], flag["certain"]) == ("absolute", "low", True)
+    page = ann.http.get("/samples/1/signed").text
+    assert "↑ percent, of 0 to 6" in page
+    assert "↓ absolute, of 7.9 to 9" in page
+
+
 def test_a_count_is_ready_to_sign_when_the_shares_of_the_leukocytes_are_known_too(store, mixed):
     """With errors among the cells seen, a share of two thirds of the cells is known less well than one of all."""
     opened = Opened.of(store, Sample.open(mixed), precision=0.1)

@@ -11,7 +11,7 @@ from leukoscope.differential.adjusted import adjusted_proportions, em_proportion
 from leukoscope.differential.classifier import ClassifierInfo
 from leukoscope.differential.leukocytes import Leukocytes, as_word, kind_of
 from leukoscope.differential.posterior import Posterior, posterior_of
-from leukoscope.differential.ranges import UNITS, ReferenceRanges
+from leukoscope.differential.ranges import ReferenceRanges, flags
 
 MANUAL = (100, 200, 500)
 """Cells that people count for a differential by eye."""
@@ -90,7 +90,9 @@ def count(probabilities: np.ndarray, info: ClassifierInfo, options: CountOptions
         row |= _corrected(posterior, k, n)
         row["leukocytes"] = _share(among, k) if is_leukocyte[k] else None
         row["absolute"] = _absolute(row["leukocytes"], options.total)
-        row["flags"] = _flags(name, row, options.ranges)
+        limits = options.ranges.of_class(name)
+        row["ranges"] = {unit: list(each) for unit, each in limits.items()}
+        row["flags"] = flags(row, limits)
         row["loinc"] = kind.loinc if kind else None
         table[name] = row
     return {"n": n, "total": options.total, "assumed_leukocytes": known.assumed(classes), "classes": table}
@@ -125,18 +127,3 @@ def _share(posterior: Posterior, k: int) -> dict[str, float]:
 
 def _absolute(share: dict[str, float] | None, total: float | None) -> dict[str, float] | None:
     return None if share is None or total is None else {key: value * total for key, value in share.items()}
-
-
-def _flags(name: str, row: dict[str, Any], ranges: ReferenceRanges) -> list[dict[str, Any]]:
-    """Where the count lies outside a reference range; ``certain`` where all of its interval does."""
-    found = []
-    for unit, told in UNITS.items():
-        share, limits = row[told.key], ranges.of(name, unit)
-        if share is None or limits is None:
-            continue
-        flag = limits.flag(share["value"] * told.scale)
-        if flag:
-            far_end = share["high"] if flag == "low" else share["low"]
-            certain = limits.flag(far_end * told.scale) == flag
-            found.append({"unit": unit, "flag": flag, "certain": certain, "range": list(limits)})
-    return found

@@ -1,8 +1,9 @@
 import csv
 import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from leukoscope.common.errors import InputError
 from leukoscope.differential.leukocytes import kind_of
@@ -82,6 +83,31 @@ class ReferenceRanges:
         """The range of a class, which goes by any name of the kind of cell it means."""
         kind = kind_of(label)
         return self._ranges.get((kind.name if kind else label, unit))
+
+    def of_class(self, label: str) -> dict[Unit, Range]:
+        """The ranges of a class by unit, those that it has."""
+        found = ((unit, self.of(label, unit)) for unit in UNITS)
+        return {unit: limits for unit, limits in found if limits is not None}
+
+
+def flags(row: Mapping[str, Any], ranges: Mapping[Unit, Range]) -> list[dict[str, Any]]:
+    """Where a class lies outside its reference ranges; ``certain`` where all of its interval does.
+
+    Args:
+        row: of the class: ``leukocytes``, its share of them, and ``absolute``, its number, each with ``value``, ``low``
+            and ``high``, or None.
+        ranges: of the class, by unit.
+    """
+    found = []
+    for unit, limits in ranges.items():
+        told = UNITS[unit]
+        share = row[told.key]
+        flag = limits.flag(share["value"] * told.scale) if share else None
+        if share and flag:
+            far_end = share["high"] if flag == "low" else share["low"]
+            certain = limits.flag(far_end * told.scale) == flag
+            found.append({"unit": unit, "flag": flag, "certain": certain, "range": list(limits)})
+    return found
 
 
 def _range(row: dict[str, str], line: int, path: Path | None) -> tuple[tuple[str, Unit], Range]:

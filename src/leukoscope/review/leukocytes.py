@@ -6,6 +6,7 @@ import numpy as np
 
 from leukoscope.differential.audited_leukocytes import AuditedShare, audited_leukocytes, leukocyte_cells_needed
 from leukoscope.differential.leukocytes import Leukocytes
+from leukoscope.differential.ranges import Range, Unit, flags
 from leukoscope.differential.sample import Sample
 
 
@@ -35,7 +36,8 @@ class LeukocyteCount:
 
     ``as_reviewed`` ``(K,)`` are shares of those, and for what is counted beside them the number for each; None where
     there is none, or the class is neither. ``needed`` cells of the audit would bring all shares to the precision asked.
-    ``total`` is the number of leukocytes in 10^9/L that ``classify`` was told, None where it was told none.
+    ``total`` is the number of leukocytes in 10^9/L that ``classify`` was told, None where it was told none; ``ranges``
+    are the reference ranges of each class by which it flagged its count.
     """
 
     n: int
@@ -43,6 +45,7 @@ class LeukocyteCount:
     audited: tuple[AuditedShare | None, ...]
     needed: int
     total: float | None = None
+    ranges: tuple[Mapping[Unit, Range], ...] = ()
 
     @classmethod
     def of(
@@ -57,13 +60,14 @@ class LeukocyteCount:
         n = int(current[:-1][list(are)].sum())
         shares = [None if share is None or n == 0 else float(current[k] / n) for k, share in enumerate(audited)]
         needed = leukocyte_cells_needed(audited, said, truth, audit, are, to)
-        return cls(n, tuple(shares), tuple(audited), needed, _total(sample))
+        return cls(n, tuple(shares), tuple(audited), needed, _total(sample), _ranges(sample))
 
     def document(self, k: int) -> dict[str, Any]:
         """What a signed report says of class k beside its share of all cells: ``leukocytes`` and ``per_leukocyte``.
 
         Where the total is known, a share of the leukocytes that an audit proves has its ``absolute`` number, too: in
-        10^9/L, between ``low`` and ``high`` for the patient. The total's own error is not known here.
+        10^9/L, between ``low`` and ``high`` for the patient. The total's own error is not known here. ``flags`` tells
+        where it lies outside the reference ranges.
         """
         share = self.audited[k]
         if share is None:
@@ -78,6 +82,10 @@ class LeukocyteCount:
         if is_leukocyte and self.total is not None and share.proportion is not None and share.patient:
             value, low, high = (self.total * each for each in (share.proportion, *share.patient))
             told["absolute"] = {"value": value, "low": low, "high": high, "total": self.total}
+        if is_leukocyte and self.ranges and share.proportion is not None and share.patient:
+            low, high = share.patient
+            audited = {"value": share.proportion, "low": low, "high": high}
+            told["flags"] = flags({"leukocytes": audited, "absolute": told.get("absolute")}, self.ranges[k])
         return {"leukocytes": told if is_leukocyte else None, "per_leukocyte": None if is_leukocyte else told}
 
 
@@ -87,6 +95,14 @@ def _total(sample: Sample) -> float | None:
         return None
     total = sample.differential.get("total")
     return None if total is None else float(total)
+
+
+def _ranges(sample: Sample) -> tuple[Mapping[Unit, Range], ...]:
+    """The reference ranges of each class by which ``classify`` flagged its count; none where it kept none."""
+    if not (sample.path / "differential.json").is_file():
+        return ()
+    kept = (sample.differential["classes"][name].get("ranges", {}) for name in sample.classes)
+    return tuple({unit: Range(*limits) for unit, limits in each.items()} for each in kept)
 
 
 def by_leukocytes(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Any], bool]]:
