@@ -260,6 +260,16 @@ def test_an_open_review_shows_what_others_settled_on(serving, run, tmp_path):
     assert "others: LYM" not in ann.http.get(f"{of}?blind=true").text
 
 
+def test_a_third_reader_finds_their_decision_as_their_own_label(serving, run, tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'disputed.db'}")
+    for name, label, source in (("ann", 0, "gallery"), ("bob", 1, "gallery"), ("cleo", 2, "dispute")):
+        who = Browserless(serving(run, store=store, reviewer=name))
+        assert who.label([3], label, key=f"key-{name}-1", token=who.token(), source=source).status_code == 200
+    page = who.http.get("/samples/1/similar/3").text
+    assert 'value="3" data-predicted' in page
+    assert 'data-mine="2"' in page.partition('value="3" ')[2].partition(">")[0]
+
+
 def test_a_signed_sample_answers_with_409(ann):
     token = ann.token()
     ann.http.post("/samples/1/sign", data={"csrf": token, "unproved": "true"})

@@ -169,9 +169,10 @@ def _orders(sample: Opened) -> list[Order]:
 def _shown(session: Session, sample: Opened, who: Visitor, view: View, cells: Sequence[CellRow]) -> list[Shown]:
     wanted = (
         Opinion.sample_id == sample.id, Opinion.row.in_([cell.row for cell in cells]),
-        Opinion.reviewer_id == who.reviewer_id, Opinion.decision.is_(False),
+        Opinion.reviewer_id == who.reviewer_id, Opinion.label.is_not(None),
     )  # fmt: skip
-    mine = dict(session.execute(select(Opinion.row, Opinion.label).where(*wanted)).all())
+    # What somebody decided as a third reader comes last, and stands.
+    mine = dict(session.execute(select(Opinion.row, Opinion.label).where(*wanted).order_by(Opinion.decision)).all())
     return [
         Shown(
             row=cell.row,
