@@ -49,3 +49,11 @@ def test_novelty_is_offered_only_where_it_is_known(serving, run, unknowing):
     answer = ann.http.get("/samples/2/gallery?sort=novelty")
     assert answer.status_code == 404
     assert "No novelty is known here; the classifier of this sample learned none." in answer.text
+
+
+def test_the_cells_set_aside_are_said_not_to_count(serving, run):
+    ann = Browserless(serving(run))
+    words = "brings none of them back into the count"
+    assert words in ann.http.get("/samples/1/gallery?of=-1").text
+    assert words not in ann.http.get("/samples/1/gallery?of=0").text
+    assert words not in ann.http.get("/samples/1/gallery").text
