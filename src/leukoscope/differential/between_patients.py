@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Pseudo-counts of a row of the confusion, so that what was never said of a class may be said.
-_ROW_PRIOR = 2.0
+ROW_PRIOR = 2.0
+"""Pseudo-counts of a whole row of the confusion, so that what was never said of a class may be said."""
+
 _TRACY_WIDOM = 0.9793  # its 95 % point, for real matrices
 
 
@@ -89,7 +90,7 @@ def joint_axis(counts: np.ndarray) -> Axis | None:
         None where no component has more than noise may have.
     """
     n, answers = counts.sum(axis=2), counts.shape[2]
-    mean = (counts.sum(axis=0) + _ROW_PRIOR / answers) / (n.sum(axis=0) + _ROW_PRIOR)[:, None]
+    mean = (counts.sum(axis=0) + ROW_PRIOR / answers) / (n.sum(axis=0) + ROW_PRIOR)[:, None]
     rows = counts / np.maximum(n, 1)[:, :, None]
     in_noise = np.sqrt(n[:, :, None] / mean) * (rows - mean)
     # A single cell cannot differ from the others of its patient.

@@ -8,11 +8,10 @@ import numpy as np
 from scipy.stats import t as student
 
 from leukoscope.differential.answers import Answers
-from leukoscope.differential.between_patients import Axis
+from leukoscope.differential.between_patients import ROW_PRIOR, Axis
 
-# Pseudo-counts of the Dirichlet priors: of the proportions, and of a whole row of the confusion matrix.
+# Pseudo-counts of the Dirichlet prior of the proportions, for each class.
 _SHARE_PRIOR = 0.5
-_ROW_PRIOR = 2.0
 
 _CHAINS = 64
 _BURN_IN = 80
@@ -119,7 +118,7 @@ def composition_posteriors(
         One for each sample. Draws of the same number have the same M.
     """
     rng = np.random.default_rng(seed)
-    rows = (confusion + _ROW_PRIOR / confusion.shape[1])[None]
+    rows = (confusion + ROW_PRIOR / confusion.shape[1])[None]
     if axis is not None:
         rows = _of_patients_like_this(rng, counts, rows[0], axis, chains)
     prior = np.broadcast_to(rows, (chains, *confusion.shape))
